@@ -1,0 +1,113 @@
+"""Closed-form algebra of diagonal Gaussians: density, product, quotient and Kullback-Leibler divergence.
+
+Everything is kept as (mean, log-variance). Precisions `exp(-log_var)` are added, never regularised: no epsilon enters
+anywhere, so results are exact to rounding for |log_var| < 80 in float32.
+"""
+
+from typing import NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Gaussian(NamedTuple):
+    """A batch of diagonal Gaussians over the last axis. An infinite log-variance means "knows nothing"."""
+
+    mean: Float[Array, "*B D"]
+    log_var: Float[Array, "*B D"]
+
+    @property
+    def distribution(self) -> distrax.Independent:
+        """The same density as a distrax distribution with event shape [D] (its entropy and so on)."""
+        return distrax.Independent(distrax.LogStddevNormal(self.mean, 0.5 * self.log_var), 1)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
+        """Reparameterised draws; `shape` is the leading sample shape."""
+        noise = jax.random.normal(key, (*shape, *self.mean.shape), self.mean.dtype)
+        return self.mean + jnp.exp(0.5 * self.log_var) * noise
+
+    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+        """Log-density in nats, summed over D."""
+        return self.distribution.log_prob(z)
+
+    def kl(self, other: "Gaussian") -> Float[Array, "*B"]:
+        """KL(self || other) in nats, summed over D; batch axes broadcast."""
+        difference = self.log_var - other.log_var
+        distance = jnp.square(self.mean - other.mean) * jnp.exp(-other.log_var)
+        return 0.5 * jnp.sum(jnp.expm1(difference) - difference + distance, -1)
+
+    @classmethod
+    def with_scale(cls, scale: Float[Array, "D"]) -> "Gaussian":
+        """The zero-mean Gaussian with standard deviations `scale`."""
+        return cls(jnp.zeros_like(scale), 2 * jnp.log(scale))
+
+    @classmethod
+    def from_outputs(cls, outputs: Float[Array, "*B 2D"]) -> "Gaussian":
+        """Split the last axis of an encoder's output into mean and log-variance."""
+        return cls(*jnp.split(outputs, 2, axis=-1))
+
+
+def standard(dim: int) -> Gaussian:
+    """The prior N(0, I) over `dim` latent dimensions."""
+    return Gaussian(jnp.zeros(dim), jnp.zeros(dim))
+
+
+def only_where(experts: Gaussian, known: Bool[Array, "*B"]) -> Gaussian:
+    """Experts with those outside `known` made to know nothing (zero precision), values and gradients included."""
+    known = known[..., None]
+    return Gaussian(jnp.where(known, experts.mean, 0), jnp.where(known, experts.log_var, jnp.inf))
+
+
+def product(
+    experts: Gaussian,
+    powers: Float[Array, "N"] | Bool[Array, "N"] | None = None,
+    prior: Gaussian | None = None,
+    prior_power: Float[Array, "*B"] | float = 0.0,
+) -> Gaussian:
+    r"""Weighted product of experts, `p(z)^a prod_n q_n(z)^{w_n}`, renormalised.
+
+    Natural parameters add up: `T = a T_0 + sum_n w_n T_n`, `mu = (a T_0 mu_0 + sum_n w_n T_n mu_n) / T` (Wu & Goodman
+    2018, supplement section 2). One formula holds all the closed forms of this library: the product of experts
+    (a = 0), MVAE's product with the universal prior expert (a = 1), its quotient form without that expert (a = 1 - N),
+    and the geometric mean that is mmJSD's dynamic prior (a = w_n = 1/(N+1)).
+
+    Args:
+      experts: Gaussians with leading axis N, leaves [N, *B, D].
+      powers: w_n, a mask or real weights [N]; default all one. `vmap` over rows of masks gives every subset's product.
+      prior: p(z), leaves [D]; default N(0, I).
+      prior_power: a, scalar or [*B].
+
+    Returns:
+      Gaussian with leaves [*B, D]; where nothing has any precision it is the prior, where T < 0 it is NaN.
+    """
+    prior = standard(experts.mean.shape[-1]) if prior is None else prior
+    powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
+    powers = powers.astype(experts.mean.dtype)
+    power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
+    precisions, prior_precision = jnp.exp(-experts.log_var), jnp.exp(-prior.log_var)
+    precision = jnp.tensordot(powers, precisions, 1) + power * prior_precision
+    weighted = jnp.tensordot(powers, precisions * experts.mean, 1) + power * prior_precision * prior.mean
+    empty = precision == 0
+    precision = jnp.where(empty, prior_precision, precision)
+    return Gaussian(jnp.where(empty, prior.mean, weighted / precision), -jnp.log(precision))
+
+
+def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
+    """The Gaussian proportional to p/q: `T = T_p - T_q`, `mu = (T_p mu_p - T_q mu_q) / T` (MVAE supplement, section 3).
+
+    Raises:
+      ValueError: where `T_p <= T_q` the quotient is not a density; named with its first index. Under `jit` the result
+        is NaN there instead.
+    """
+    precision_p, precision_q = jnp.exp(-p.log_var), jnp.exp(-q.log_var)
+    precision = precision_p - precision_q
+    if not isinstance(precision, jax.core.Tracer) and bool(jnp.any(precision <= 0)):
+        where = tuple(int(i) for i in jnp.argwhere(precision <= 0)[0])
+        raise ValueError(
+            f"Gaussian quotient undefined at index {where}: precision {float(precision[where]):.3g} <= 0; "
+            "the numerator's variance must be smaller than the denominator's"
+        )
+    log_var = -jnp.log(jnp.where(precision > 0, precision, jnp.nan))
+    return Gaussian((precision_p * p.mean - precision_q * q.mean) * jnp.exp(log_var), log_var)

@@ -1,0 +1,64 @@
+"""Likelihoods p(x_m|z): distrax distributions from what a decoder puts out, in nats.
+
+`LIKELIHOODS` maps a name to a function (decoder output, scale) -> distribution with one batch entry per element of x.
+"""
+
+from collections.abc import Callable
+
+import distrax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+DistributionFn = Callable[[Array, float], distrax.Distribution]
+
+
+def bernoulli(logits: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+    """Binary pixels, or grey ones in [0, 1], from logits; the scale plays no part."""
+    return distrax.Bernoulli(logits=logits)
+
+
+def normal(mean: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+    """Real values with standard deviation `scale`."""
+    return distrax.Normal(mean, scale)
+
+
+def laplace(mean: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+    """Real values with scale `scale` (PolyMNIST: 0.75 on pixels in [0, 1], no output nonlinearity)."""
+    return distrax.Laplace(mean, scale)
+
+
+def categorical(logits: Float[Array, "*shape C"], scale: float) -> distrax.Distribution:
+    """Class indices: a label, or text with one category at every position; the scale plays no part."""
+    return distrax.Categorical(logits=logits)
+
+
+LIKELIHOODS: dict[str, DistributionFn] = {
+    "bernoulli": bernoulli,
+    "normal": normal,
+    "laplace": laplace,
+    "categorical": categorical,
+}
+
+
+def log_prob(
+    distribution: distrax.Distribution, x: Num[Array, "B *shape"], event_ndims: int
+) -> Float[Array, "*K B"]:
+    """log p(x|z) summed over the modality's shape.
+
+    Args:
+      distribution: batch shape [*K, B, *shape]; x broadcasts over the K samples.
+      x: the data; a negative class index is padding and contributes nothing.
+      event_ndims: the number of axes in the modality's shape.
+    """
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        elementwise = jnp.where(x >= 0, distribution.log_prob(jnp.maximum(x, 0)), 0.0)
+    else:
+        elementwise = distribution.log_prob(x)
+    return jnp.sum(elementwise, axis=tuple(range(-event_ndims, 0)))
+
+
+def point_estimate(distribution: distrax.Distribution) -> Array:
+    """What to show of p(x|z): the mode of class indices, the mean of everything else."""
+    if jnp.issubdtype(distribution.dtype, jnp.integer) and not isinstance(distribution, distrax.Bernoulli):
+        return distribution.mode()
+    return distribution.mean()

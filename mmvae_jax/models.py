@@ -1,0 +1,87 @@
+"""The models of the papers, each a row: a fusion, an objective and the options that make it that model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.fusion import FUSIONS
+from mmvae_jax.objectives import NEEDS_PAIRS
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A row of `MODELS`.
+
+    Attributes:
+      fusion: a key of `fusion.FUSIONS`.
+      objective: a key of `objectives.OBJECTIVES`.
+      paper: where it comes from.
+      options: fields of `model.Model` that it sets.
+      private: whether it needs private latents.
+    """
+
+    fusion: str
+    objective: str
+    paper: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    private: bool = False
+
+    @property
+    def handles_missing(self) -> bool:
+        """Whether it trains on incomplete tuples."""
+        return self.objective not in NEEDS_PAIRS
+
+    def network_count(self, m: int) -> int:
+        """Inference networks for m modalities."""
+        return len(FUSIONS[self.fusion].networks([f"m{i}" for i in range(m)]))
+
+
+_SHI = {"posterior": "laplace", "learn_prior": True}
+_WITHOUT_PRIOR = {"prior_expert": "none"}
+
+MODELS: dict[str, ModelRow] = {
+    "poe": ModelRow("poe", "elbo", "Wu & Goodman 2018, as compared by Sutter et al. 2021"),
+    "moe": ModelRow("moe", "elbo", "Shi et al. 2019, as compared by Sutter et al. 2021"),
+    "mopoe": ModelRow("mopoe", "elbo", "Sutter et al. 2021"),
+    "mopoe_powerset": ModelRow("mopoe", "powerset_elbo", "Sutter et al. 2021, Eq. 5"),
+    "mvae": ModelRow("poe", "mvae", "Wu & Goodman 2018"),
+    "mvae_quotient": ModelRow("poe_quotient", "mvae", "Wu & Goodman 2018, supplement section 3"),
+    "mmvae": ModelRow("moe", "dreg_loose", "Shi et al. 2019", _SHI),
+    "mmvae_tight": ModelRow("moe", "dreg", "Shi et al. 2019, tight bound", _SHI),
+    "mmvae_iwae": ModelRow("moe", "iwae", "Shi et al. 2019, plain gradient", _SHI),
+    "mmjsd": ModelRow("moe", "mmjsd", "Sutter et al. 2020"),
+    "jmvae": ModelRow("joint_network", "jmvae", "Suzuki et al. 2016"),
+    "vaevae_a": ModelRow("poe", "vaevae", "Wu & Goodman 2019, variant (a)", _WITHOUT_PRIOR),
+    "vaevae": ModelRow("subset_networks", "vaevae", "Wu & Goodman 2019, variant (b)"),
+    "vaevae_star": ModelRow("subset_networks", "svae", "SVAE paper 2021, VAEVAE*"),
+    "svae": ModelRow("replacement_experts", "svae", "SVAE paper 2021"),
+    "svae_star": ModelRow("replacement_experts", "vaevae", "SVAE paper 2021, SVAE*"),
+    "bridge": ModelRow("bridge", "vaevae", "Yadav et al. 2020"),
+    "mvtcae": ModelRow("poe", "mvtcae", "Hwang et al. 2021", _WITHOUT_PRIOR),
+    "mmvae_plus": ModelRow(
+        "moe", "mmvae_plus", "Palumbo et al. 2023", {**_SHI, "auxiliary_prior": True}, private=True
+    ),
+}
+
+
+def model_row(name: str) -> ModelRow:
+    """The row called `name`.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def model_table(m: int) -> str:
+    """All models as an aligned text table, with the number of inference networks for m modalities."""
+    header = ("model", "fusion", "objective", "missing", "networks", "paper")
+    rows = [
+        (name, row.fusion, row.objective, "yes" if row.handles_missing else "no", str(row.network_count(m)), row.paper)
+        for name, row in MODELS.items()
+    ]
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in [header, *rows])

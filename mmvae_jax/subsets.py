@@ -1,0 +1,77 @@
+"""Subsets of modalities as boolean masks, one row a subset."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool
+
+from mmvae_jax.errors import UserError
+
+# 2^12 - 1 = 4,095 rows; above it the powerset is sampled (`random:k`), not built.
+MAX_POWERSET_MODALITIES = 12
+
+
+def full(m: int) -> Bool[np.ndarray, "1 M"]:
+    """The one subset with every modality."""
+    return np.ones((1, m), bool)
+
+
+def singletons(m: int) -> Bool[np.ndarray, "M M"]:
+    """The M subsets of one modality each."""
+    return np.eye(m, dtype=bool)
+
+
+def powerset(m: int) -> Bool[np.ndarray, "S M"]:
+    """Every non-empty subset, by size and then lexicographically: S = 2^M - 1.
+
+    Raises:
+      UserError: for more than 12 modalities.
+    """
+    if m > MAX_POWERSET_MODALITIES:
+        raise UserError(
+            f"the powerset of {m} modalities has {2**m - 1:,} subsets: use subsets=random:k to sample k of them a step"
+        )
+    sizes = range(1, m + 1)
+    return from_indices([rows for size in sizes for rows in itertools.combinations(range(m), size)], m)
+
+
+def from_indices(indices: Sequence[Sequence[int]], m: int) -> Bool[np.ndarray, "S M"]:
+    """Masks of subsets given as tuples of modality indices."""
+    masks = np.zeros((len(indices), m), bool)
+    for mask, members in zip(masks, indices, strict=True):
+        mask[list(members)] = True
+    return masks
+
+
+def random(key: Array, m: int, k: int) -> Bool[Array, "K M"]:
+    """k independent subsets, each uniform over all 2^M; an empty one is given no weight by `fusion.fuse`."""
+    return jax.random.bernoulli(key, 0.5, (k, m))
+
+
+def parse(text: str, names: Sequence[str]) -> Bool[np.ndarray, "M"]:
+    """The mask of a subset written like `m0+m3`.
+
+    Raises:
+      UserError: for an unknown modality.
+    """
+    return select(text.split("+"), names)
+
+
+def select(members: Sequence[str], names: Sequence[str]) -> Bool[np.ndarray, "M"]:
+    """The mask of a subset given by modality names.
+
+    Raises:
+      UserError: for an unknown modality or an empty subset.
+    """
+    unknown = [member for member in members if member not in names]
+    if unknown or not members:
+        what = f"unknown modality {unknown[0]!r}" if unknown else "an empty subset"
+        raise UserError(f"{what} in subset {'+'.join(members)!r}: choose among {', '.join(names)}")
+    return np.isin(np.asarray(names), list(members))
+
+
+def label(mask: Bool[np.ndarray, "M"], names: Sequence[str]) -> str:
+    """The subset written like `m0+m3`."""
+    return "+".join(name for name, member in zip(names, mask, strict=True) if member)
