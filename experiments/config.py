@@ -1,0 +1,142 @@
+"""The command line of every experiment: one nested dataclass, parsed by tyro; preset and model give its defaults."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import EvaluationSettings
+from mmvae_jax.model import Model
+from mmvae_jax.models import model_row
+from mmvae_jax.training import Training
+
+Own = TypeVar("Own")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Checkpoints: when they are saved, how many are kept.
+
+    Attributes:
+      every_minutes: save when so many minutes have passed; 0 for never.
+      every_steps: save when so many steps have passed; 0 for never.
+      keep_last: keep so many of the newest, and the best besides.
+    """
+
+    every_minutes: float = 1.0
+    every_steps: int = 0
+    keep_last: int = 2
+
+    def __post_init__(self) -> None:
+        for name, low in (("every_minutes", 0), ("every_steps", 0), ("keep_last", 1)):
+            if not getattr(self, name) >= low:
+                raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give at least {low}")
+
+
+@dataclass(frozen=True)
+class Config(Generic[Own]):
+    """One run of an experiment.
+
+    Attributes:
+      own: what only this experiment has.
+      model_name: a model of the papers, which sets fusion, objective and their options (--list-models shows all);
+        further flags still override it. Without it --fusion and --objective choose.
+      preset: quick (small networks, minutes on two CPU cores) or paper (the published settings); sets every default.
+      data: embedded (ships with a dependency), tfds (downloads the full data set), or a folder: a data root with one
+        subfolder a data set, or the data set's own.
+      out: the run's folder; default runs/<experiment>/<fusion or model>-seed<seed>.
+      cache: folder of trained classifiers and compiled programs, shared by runs.
+      seed: of everything random.
+      epochs: passes through the training tuples; --steps overrides it.
+      fresh: start over, discarding the run that is in the folder.
+      eval_only: evaluate the run in the folder again, without training.
+      list_models: print the table of models and stop.
+      architecture: the model, apart from its modalities.
+      training: see `mmvae_jax.training.Training`.
+      evaluation: see `mmvae_jax.evaluation.EvaluationSettings`.
+      saving: checkpoints.
+    """
+
+    own: Own
+    model_name: Annotated[str, tyro.conf.arg(name="model")] = ""
+    preset: str = "quick"
+    data: str = "embedded"
+    out: str = ""
+    cache: str = "~/.cache/mmvae_jax"
+    seed: int = 0
+    epochs: int = 100
+    fresh: bool = False
+    eval_only: bool = False
+    list_models: bool = False
+    architecture: Model = Model((), 32)
+    training: Training = field(default_factory=lambda: Training(steps=0))
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    saving: Saving = field(default_factory=Saving)
+
+    @property
+    def label(self) -> str:
+        """What the run is called: its model, or else its fusion."""
+        return self.model_name or self.architecture.fusion
+
+
+def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str]) -> Config[Own]:
+    """The configuration of a command line.
+
+    The preset gives the defaults, `--model` changes some of them, and every other flag overrides both.
+
+    Raises:
+      UserError: for anything that cannot be parsed, in one line.
+      SystemExit: after `--help`.
+    """
+    preset = _early(arguments, "--preset") or next(iter(presets))
+    if preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(presets)}")
+    default = replace(presets[preset], preset=preset)
+    if name := _early(arguments, "--model"):
+        row = model_row(name)
+        default = replace(
+            default,
+            model_name=name,
+            architecture=replace(default.architecture, fusion=row.fusion, **row.options),
+            training=replace(default.training, objective=row.objective),
+        )
+    kind: Any = Config[type(default.own)]
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                kind,
+                prog=program,
+                default=default,
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise UserError(_one_line(errors.getvalue(), program)) from None
+        raise
+
+
+def _early(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that decides the defaults of the others."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+        if argument == flag and i + 1 < len(arguments):
+            return arguments[i + 1]
+    return None
+
+
+def _one_line(box: str, program: str) -> str:
+    """The message within tyro's box, without its borders and its help."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
+    message = []
+    for line in lines:
+        if set(line) <= set("─"):
+            break
+        message.append(line)
+    return f"{' '.join(message)} (see {program} --help)"

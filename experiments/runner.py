@@ -1,0 +1,185 @@
+"""The shared runner: from a command line to a trained, evaluated and drawn run folder."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Generic
+
+import jax
+
+from experiments.config import Config, Own, parse
+from mmvae_jax.checkpoints import Checkpoints, check_config, prepare_folder, write_config
+from mmvae_jax.data.batching import Dataset
+from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import evaluate
+from mmvae_jax.interrupts import Interrupts
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.models import model_table
+from mmvae_jax.plotting import draw_all
+from mmvae_jax.report import write_report
+from mmvae_jax.runlog import RunLog
+from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
+
+# What may differ between a run and its continuation.
+_FREE = ("out", "cache", "fresh", "eval_only", "list_models", "evaluation", "saving")
+_FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[Own]):
+    """What is special to one experiment.
+
+    Attributes:
+      name: of the module in `experiments` and of the run folders.
+      presets: name -> configuration; the first is the default.
+      load: configuration -> data set.
+      modalities: (configuration, data set) -> the model's modalities.
+      metrics: extra metrics of this experiment: (configuration, model, parameters, data set, key) -> name -> value.
+      expected: published or measured numbers, shown in the report beside the run's own.
+    """
+
+    name: str
+    presets: dict[str, Config[Own]]
+    load: Callable[[Config[Own]], Dataset]
+    modalities: Callable[[Config[Own], Dataset], tuple[Modality, ...]]
+    metrics: Callable[..., dict[str, float]] | None = None
+    expected: dict[str, str] | None = None
+
+
+def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
+    """Run an experiment; the exit code: 0, or 2 after a user's mistake, told in one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        config = parse(experiment.presets, f"python -m experiments.{experiment.name}", arguments)
+        if config.list_models:
+            print(model_table(5))
+            return 0
+        run(experiment, config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(experiment: Experiment[Own], config: Config[Own]) -> None:
+    """Train, evaluate and draw one run, going on from its checkpoints where there are any."""
+    folder = Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
+    cache = Path(config.cache).expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
+    prepare_folder(folder)
+    dataset = experiment.load(config)
+    model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
+    training = _resolved(config, dataset)
+    record = {**asdict(replace(config, architecture=None, training=training)), "architecture": _described(config)}
+    record["dataset"] = dataset.provenance
+    free = _FREE + (_FREE_WITHOUT_SCHEDULE if training.schedule == "constant" else ())
+    if not config.fresh:
+        check_config(folder, record, free)
+    key = jax.random.key(config.seed)
+    state, seconds = _train(config, model, dataset, training, folder, record, key)
+    if state is None:
+        return
+    print(f"evaluating {config.label} after {int(state.step)} steps", flush=True)
+    metrics = evaluate(model, state.params, dataset, key, config.evaluation, cache / experiment.name)
+    if experiment.metrics is not None:
+        metrics |= experiment.metrics(config, model, state.params, dataset, key)
+    steps = int(state.step)
+    metrics |= {"train/steps": steps, "train/seconds": seconds}
+    metrics["train/examples_per_second"] = steps * training.batch_size / max(seconds, 1e-9)
+    _write_json(folder / "metrics.json", metrics)
+    figures = draw_all(model, state.params, dataset, metrics, key, folder / "figures")
+    write_report(folder, record, metrics, figures, versions(), experiment.expected)
+    print(f"wrote {folder}/metrics.json, figures/ and report.html")
+
+
+def _resolved(config: Config, dataset: Dataset) -> Training:
+    training = config.training
+    per_epoch = steps_per_epoch(dataset.train, training.batch_size)
+    return training if training.steps else replace(training, steps=config.epochs * per_epoch)
+
+
+def _described(config: Config) -> dict[str, Any]:
+    return {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
+
+
+def _train(
+    config: Config,
+    model: Model,
+    dataset: Dataset,
+    training: Training,
+    folder: Path,
+    record: dict[str, Any],
+    key: jax.Array,
+) -> tuple[TrainState | None, float]:
+    """The trained state and the seconds it took; no state if a signal stopped it."""
+    saving = config.saving
+    template = init_state(model, training, key)
+    with Checkpoints(
+        folder / "checkpoints", saving.keep_last, every_steps=saving.every_steps, every_minutes=saving.every_minutes
+    ) as checkpoints:
+        if config.fresh:
+            checkpoints.clear()
+        restored = checkpoints.restore(template, _say)
+        if restored is None and config.eval_only:
+            raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
+        write_config(folder, record)
+        state = template if restored is None else restored
+        start = int(state.step)
+        with RunLog(folder, training.steps, start, training.batch_size) as log, Interrupts() as interrupts:
+            if config.eval_only or start >= training.steps:
+                return state, log.seconds
+            if start:
+                _say(f"resuming at step {start} of {training.steps}")
+
+            def after(state: TrainState, progress: Progress) -> bool:
+                extra = {
+                    "learning_rate": float(training.learning_rate_at(progress.step)),
+                    "beta": float(training.beta_at(progress.step)),
+                }
+                log.report(progress.step, progress.terms | extra)
+                loss = progress.terms["loss"]
+                if progress.step >= training.steps or interrupts.requested:
+                    checkpoints.save(state, loss)
+                else:
+                    checkpoints.maybe_save(state, loss)
+                return interrupts.requested is not None
+
+            try:
+                state = fit(model, dataset.train, training, state=state, after=after)
+            except Diverged as error:
+                saved = checkpoints.steps()
+                last = f"step {saved[-1]} in {folder / 'checkpoints'}" if saved else "none yet"
+                raise UserError(f"{error} (last good checkpoint: {last})") from None
+            seconds = log.seconds
+            if interrupts.requested and int(state.step) < training.steps:
+                _say(f"{interrupts.requested}: saved step {int(state.step)}; the same command resumes there")
+                return None, seconds
+    return state, seconds
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what produced a run: Python, the libraries, the device and the commit."""
+    packages = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy", "scikit-learn")
+    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    found["commit"] = commit.stdout.strip() or "unknown"
+    found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
+    return found
