@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
@@ -15,6 +15,8 @@ from mmvae_jax.models import model_row
 from mmvae_jax.training import Training
 
 Own = TypeVar("Own")
+# Flags of a group without the group's name; those of the classifiers within `evaluation` keep theirs.
+Flat = tyro.conf.OmitArgPrefixes
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Config(Generic[Own]):
       saving: checkpoints.
     """
 
-    own: Own
+    own: Annotated[Own, Flat]
     model_name: Annotated[str, tyro.conf.arg(name="model")] = ""
     preset: str = "quick"
     data: str = "embedded"
@@ -72,10 +74,10 @@ class Config(Generic[Own]):
     fresh: bool = False
     eval_only: bool = False
     list_models: bool = False
-    architecture: Model = Model((), 32)
-    training: Training = field(default_factory=lambda: Training(steps=0))
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    saving: Saving = field(default_factory=Saving)
+    architecture: Annotated[Model, Flat] = Model((), 32)
+    training: Annotated[Training, Flat] = field(default_factory=lambda: Training(steps=0))
+    evaluation: Annotated[EvaluationSettings, tyro.conf.arg(name="")] = field(default_factory=EvaluationSettings)
+    saving: Annotated[Saving, Flat] = field(default_factory=Saving)
 
     @property
     def label(self) -> str:
@@ -113,12 +115,24 @@ def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str
                 prog=program,
                 default=default,
                 args=list(arguments),
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if stop.code:
             raise UserError(_one_line(errors.getvalue(), program)) from None
         raise
+
+
+def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:
+    """The configuration that a run's `config.json` records, in an experiment whose preset is `default`."""
+
+    def rebuilt(value: Any, saved: Any) -> Any:
+        if is_dataclass(value) and isinstance(saved, Mapping):
+            known = {field.name: getattr(value, field.name) for field in fields(value) if field.name in saved}
+            return replace(value, **{name: rebuilt(old, saved[name]) for name, old in known.items()})
+        return tuple(saved) if isinstance(saved, list) else saved
+
+    return rebuilt(default, record)
 
 
 def _early(arguments: Sequence[str], flag: str) -> str | None:

@@ -29,23 +29,25 @@ class PolyMNIST:
     Attributes:
       backgrounds: folder with five pictures 1.jpg ... 5.jpg in place of the data folder's or the embedded ones.
       widths: channels of the encoder's convolutions (the decoder mirrors them).
+      hidden: width of the encoder's dense layer; 0 for the latent dimension, as in the released code.
       scale: of the Laplace likelihood, for pixels in [0, 1].
       private_dim: dimension of each modality's own latent; 0 for none.
       compute_dtype: of the networks; parameters and densities stay float32.
     """
 
     backgrounds: str | None = None
-    widths: tuple[int, ...] = (8, 16, 32)
+    widths: tuple[int, ...] = (16, 32, 64)
+    hidden: int = 128
     scale: float = 0.1
     private_dim: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def modalities(config: Config[PolyMNIST], dataset: Dataset) -> tuple[Modality, ...]:
-    """The released code's networks; the hidden width is the latent dimension, as there."""
+    """The released code's networks, in the preset's size."""
     own = config.own
     dtype = jnp.dtype(own.compute_dtype)
-    encoder = ConvEncoder(own.widths, hidden=config.architecture.latent_dim, dtype=dtype)
+    encoder = ConvEncoder(own.widths, hidden=own.hidden or config.architecture.latent_dim, dtype=dtype)
     decoder = ConvDecoder((28, 28, 3), own.widths[::-1], dtype=dtype)
     return tuple(
         Modality(name, (28, 28, 3), encoder, decoder, "laplace", own.scale, private_dim=own.private_dim)
@@ -58,12 +60,12 @@ EXPERIMENT = Experiment(
     presets={
         "quick": Config(
             PolyMNIST(),
-            epochs=140,
+            epochs=160,
             architecture=Model((), latent_dim=32),
-            training=Training(steps=0, batch_size=64, learning_rate=2e-3),
+            training=Training(steps=0, batch_size=64, learning_rate=4e-3, schedule="cosine", warmup_steps=200),
         ),
         "paper": Config(
-            PolyMNIST(widths=(32, 64, 128), scale=0.75),
+            PolyMNIST(widths=(32, 64, 128), hidden=0, scale=0.75),
             epochs=300,
             architecture=Model((), latent_dim=512),
             training=Training(steps=0, batch_size=256, learning_rate=1e-3, beta=2.5),

@@ -6,15 +6,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 import jax
 
-from experiments.config import Config, Own, parse
-from mmvae_jax.checkpoints import Checkpoints, check_config, prepare_folder, write_config
+from experiments.config import Config, Own, from_record, parse
+from mmvae_jax.checkpoints import Checkpoints, check_config, prepare_folder, read_config, write_config
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import evaluate
@@ -24,6 +24,7 @@ from mmvae_jax.models import model_table
 from mmvae_jax.plotting import draw_all
 from mmvae_jax.report import write_report
 from mmvae_jax.runlog import RunLog
+from mmvae_jax.sharding import start_hosts
 from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
 
 # What may differ between a run and its continuation.
@@ -60,11 +61,48 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         if config.list_models:
             print(model_table(5))
             return 0
+        start_hosts()
         run(experiment, config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+class Prepared(NamedTuple):
+    """Everything that a configuration determines before the first step."""
+
+    dataset: Dataset
+    model: Model
+    training: Training
+    template: TrainState
+
+
+def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
+    """Data, model and a fresh training state."""
+    dataset = experiment.load(config)
+    model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
+    training = config.training
+    if not training.steps:
+        training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training.batch_size))
+    return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
+
+
+def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared, TrainState]:
+    """A finished or interrupted run: its data set and model, and the state of its newest checkpoint.
+
+    Raises:
+      UserError: if there is no run in the folder.
+    """
+    record = read_config(Path(folder))
+    if record is None:
+        raise UserError(f"no run in {folder}: it has no config.json")
+    prepared = prepare(experiment, from_record(next(iter(experiment.presets.values())), record))
+    with Checkpoints(Path(folder) / "checkpoints", every_steps=0, every_minutes=0) as checkpoints:
+        state = checkpoints.restore(prepared.template, _say)
+    if state is None:
+        raise UserError(f"no checkpoint in {folder}: train first")
+    return prepared, state
 
 
 def run(experiment: Experiment[Own], config: Config[Own]) -> None:
@@ -73,53 +111,44 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     cache = Path(config.cache).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     prepare_folder(folder)
-    dataset = experiment.load(config)
-    model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
-    training = _resolved(config, dataset)
-    record = {**asdict(replace(config, architecture=None, training=training)), "architecture": _described(config)}
-    record["dataset"] = dataset.provenance
-    free = _FREE + (_FREE_WITHOUT_SCHEDULE if training.schedule == "constant" else ())
+    prepared = prepare(experiment, config)
+    record = _record(config, prepared)
     if not config.fresh:
+        free = _FREE + (_FREE_WITHOUT_SCHEDULE if prepared.training.schedule == "constant" else ())
         check_config(folder, record, free)
-    key = jax.random.key(config.seed)
-    state, seconds = _train(config, model, dataset, training, folder, record, key)
+    state, seconds = _train(config, prepared, folder, record)
     if state is None:
         return
-    print(f"evaluating {config.label} after {int(state.step)} steps", flush=True)
-    metrics = evaluate(model, state.params, dataset, key, config.evaluation, cache / experiment.name)
-    if experiment.metrics is not None:
-        metrics |= experiment.metrics(config, model, state.params, dataset, key)
     steps = int(state.step)
+    print(f"evaluating {config.label} after {steps} steps", flush=True)
+    _, model, training, _ = prepared
+    key = jax.random.key(config.seed)
+    metrics = evaluate(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
+    if experiment.metrics is not None:
+        metrics |= experiment.metrics(config, model, state.params, prepared.dataset, key)
     metrics |= {"train/steps": steps, "train/seconds": seconds}
     metrics["train/examples_per_second"] = steps * training.batch_size / max(seconds, 1e-9)
     _write_json(folder / "metrics.json", metrics)
-    figures = draw_all(model, state.params, dataset, metrics, key, folder / "figures")
+    figures = draw_all(model, state.params, prepared.dataset, metrics, key, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
     print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 
-def _resolved(config: Config, dataset: Dataset) -> Training:
-    training = config.training
-    per_epoch = steps_per_epoch(dataset.train, training.batch_size)
-    return training if training.steps else replace(training, steps=config.epochs * per_epoch)
-
-
-def _described(config: Config) -> dict[str, Any]:
-    return {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
+def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """The resolved configuration as plain values."""
+    record = {name: value for name, value in vars(config).items() if name != "architecture"}
+    record["training"] = prepared.training
+    record = {name: asdict(value) if is_dataclass(value) else value for name, value in record.items()}
+    architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
+    return {**record, "architecture": architecture, "dataset": prepared.dataset.provenance}
 
 
 def _train(
-    config: Config,
-    model: Model,
-    dataset: Dataset,
-    training: Training,
-    folder: Path,
-    record: dict[str, Any],
-    key: jax.Array,
+    config: Config, prepared: Prepared, folder: Path, record: dict[str, Any]
 ) -> tuple[TrainState | None, float]:
     """The trained state and the seconds it took; no state if a signal stopped it."""
+    dataset, model, training, template = prepared
     saving = config.saving
-    template = init_state(model, training, key)
     with Checkpoints(
         folder / "checkpoints", saving.keep_last, every_steps=saving.every_steps, every_minutes=saving.every_minutes
     ) as checkpoints:

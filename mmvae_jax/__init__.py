@@ -1,0 +1,10 @@
+"""Multimodal variational autoencoders in JAX: describe modalities, choose a fusion and an objective, fit, infer."""
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.objectives import Options
+from mmvae_jax.training import Training, fit
+
+__version__ = "0.1.0"
+
+__all__ = ["Modality", "Model", "Options", "Training", "UserError", "fit"]

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
@@ -46,8 +47,12 @@ def from_indices(indices: Sequence[Sequence[int]], m: int) -> Bool[np.ndarray, "
 
 
 def random(key: Array, m: int, k: int) -> Bool[Array, "K M"]:
-    """k independent subsets, each uniform over all 2^M; an empty one is given no weight by `fusion.fuse`."""
-    return jax.random.bernoulli(key, 0.5, (k, m))
+    """k independent subsets, each uniform over the 2^M - 1 non-empty ones, none of which is ever listed."""
+    first_key, rest_key = jax.random.split(key)
+    index = jnp.arange(m)
+    # Modality i is the first member of a share of 2^-(i+1) of all subsets; the members after it are free.
+    first = jax.random.categorical(first_key, -jnp.log(2.0) * index, shape=(k, 1))
+    return (index == first) | ((index > first) & jax.random.bernoulli(rest_key, 0.5, (k, m)))
 
 
 def parse(text: str, names: Sequence[str]) -> Bool[np.ndarray, "M"]:

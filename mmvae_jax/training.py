@@ -18,6 +18,7 @@ from mmvae_jax.data.batching import Batch, Split, batch_at, fixed_split
 from mmvae_jax.errors import UserError
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import NEEDS_PAIRS, OBJECTIVES, Options, Terms
+from mmvae_jax.sharding import check_batch_size, replicated, split_over_devices
 
 _ORDER, _NOISE = 0, 1
 
@@ -173,7 +174,8 @@ def make_stretch(
 
     def take_step(state: TrainState, arrays: PyTree, plan: PyTree) -> tuple[TrainState, Terms, Array]:
         row = (state.step % per_epoch) * training.batch_size
-        return train_step(model, training, state, batch_at(split, arrays, plan, row, training.batch_size))
+        batch = batch_at(split, arrays, plan, row, training.batch_size)
+        return train_step(model, training, state, split_over_devices(batch))
 
     def advance(tally: Tally, arrays: PyTree, plan: PyTree) -> Tally:
         state, terms, finite = take_step(tally.state, arrays, plan)
@@ -236,15 +238,17 @@ def fit(
     split = data if isinstance(data, Split) else _as_split(model, data, presence)
     _check_pairs(model, training, split)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state
+    check_batch_size(training.batch_size)
+    state, arrays = replicated((state, split.arrays))
     stretch, plan_of = make_stretch(model, training, split), jax.jit(split.plan)
     per_epoch = steps_per_epoch(split, training.batch_size)
     step, epoch, plan = int(state.step), -1, None
     while step < training.steps:
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            plan = plan_of(split.arrays, jax.random.fold_in(jax.random.fold_in(state.key, _ORDER), epoch))
+            plan = plan_of(arrays, jax.random.fold_in(jax.random.fold_in(state.key, _ORDER), epoch))
         stop = min(step + steps_per_dispatch, (epoch + 1) * per_epoch, training.steps)
-        state, sums, finite = stretch(state, split.arrays, plan, stop)
+        state, sums, finite = stretch(state, arrays, plan, stop)
         taken, step = int(state.step) - step, int(state.step)
         terms = {name: float(total) / max(taken, 1) for name, total in sums.items()}
         if not finite:

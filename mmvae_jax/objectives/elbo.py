@@ -89,8 +89,8 @@ def mvae(
 ) -> Loss:
     """`ELBO(X) + sum_m ELBO(x_m) + sum_{j=1..k} ELBO(random subset)` (Wu & Goodman 2018, Eq. 4).
 
-    A subset's ELBO reconstructs only that subset. Random subsets are drawn afresh every step, uniformly over all 2^M
-    (an empty one adds nothing). The sum is no bound on log p(X). Options: random_subsets, beta_style.
+    A subset's ELBO reconstructs only that subset. Random subsets are drawn afresh every step, uniformly over the
+    non-empty ones. The sum is no bound on log p(X). Options: random_subsets, beta_style.
     """
     rows_key, draw_key, private_key = jax.random.split(key, 3)
     m = len(model.modalities)

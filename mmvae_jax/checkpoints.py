@@ -1,0 +1,391 @@
+"""Orbax checkpoints of a run, and the run's configuration beside them.
+
+Orbax writes asynchronously and renames a finished checkpoint into place, so a killed run leaves
+either a whole checkpoint or a temporary folder. What it does not notice is a damaged byte inside a
+finished one: every checkpoint therefore carries the checksums of its files, which are compared
+before Orbax reads them.
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Array, Int, PyTree
+from orbax.checkpoint import checkpoint_managers
+
+from mmvae_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+_RECORD_FILE = "record.json"
+_ORBAX_LOG = logging.getLogger("absl")
+
+
+class Stepped(Protocol):
+    """A pytree that counts its optimizer steps, such as `training.TrainState`."""
+
+    @property
+    def step(self) -> Int[Array, ""]: ...
+
+
+State = TypeVar("State", bound=Stepped)
+
+
+class Checkpoints:
+    """The checkpoints of one run, `<folder>/<step>/`: the last few and the one of the lowest loss.
+
+    A context manager: leaving it waits for the save in flight. Opening and restoring never change
+    what is there; the first save removes what a killed run or a damaged disk left.
+
+    Args:
+        folder: where the checkpoints are; created if it does not exist.
+        keep_last: how many of the newest to keep besides the best one.
+        every_steps: save when this many steps have passed since the last save; 0 for never.
+        every_minutes: save when this many minutes have passed since the last save; 0 for never.
+    """
+
+    def __init__(self, folder: Path, keep_last: int = 2, *, every_steps: int, every_minutes: float):
+        self._folder = Path(folder).resolve()
+        self._keep_last = keep_last
+        self._every_steps = every_steps
+        self._every_minutes = every_minutes
+        # Orbax logs the traceback of an error that it raises as well; a UserError takes one line.
+        self._log_level = _ORBAX_LOG.level
+        _ORBAX_LOG.setLevel(logging.CRITICAL)
+        self._open()
+
+    def _open(self) -> None:
+        self._losses: dict[int, float] = {}
+        self._unreadable: set[int] = set()
+        self._swept = False
+        self._saved_step = 0
+        self._saved_time = time.monotonic()
+        keep = [checkpoint_managers.LatestN(self._keep_last), _Best(self._losses)]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.preservation_policy.AnyPreservationPolicy(keep),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_record),
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        for step in self.steps():
+            self._losses[step] = _recorded_loss(self._folder / str(step))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the save in flight and frees Orbax's threads.
+
+        Raises:
+            UserError: when the save in flight could not be written.
+        """
+        try:
+            with _write_errors(self._folder):
+                self._manager.close()
+        finally:
+            _ORBAX_LOG.setLevel(self._log_level)
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints, oldest first, without those that `restore` could not read."""
+        return [step for step in sorted(self._manager.all_steps()) if step not in self._unreadable]
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint saved with the lowest loss; None when there is no checkpoint."""
+        return _lowest(self.steps(), self._losses)
+
+    def clear(self) -> None:
+        """Deletes every checkpoint (`--fresh`)."""
+        self._manager.close()
+        shutil.rmtree(self._folder)
+        self._open()
+
+    def save(self, state: Stepped, loss: float) -> bool:
+        """Saves the state under its step in the background; False when that step is already saved.
+
+        The arrays may be donated as soon as this returns.
+
+        Args:
+            state: a pytree of arrays (typed PRNG keys included).
+            loss: smoothed training loss in nats; one that is not finite is never the best.
+        Raises:
+            UserError: when the checkpoint before could not be written.
+        """
+        step = int(state.step)
+        if step in self.steps():
+            return False
+        self.wait()
+        self._sweep()
+        self._losses[step] = float(loss) if math.isfinite(loss) else math.inf
+        self._saved_step = step
+        self._saved_time = time.monotonic()
+        self._manager.save(step, args=ocp.args.StandardSave(_storable(state)), force=True)
+        return True
+
+    def maybe_save(self, state: Stepped, loss: float) -> bool:
+        """`save`, if enough steps or minutes have passed since the last save; True if it saved."""
+        steps = int(state.step) - self._saved_step
+        minutes = (time.monotonic() - self._saved_time) / 60
+        due = 0 < self._every_steps <= steps or 0 < self._every_minutes <= minutes
+        return due and self.save(state, loss)
+
+    def wait(self) -> None:
+        """Blocks until the save in flight is on disk.
+
+        Raises:
+            UserError: when it could not be written.
+        """
+        with _write_errors(self._folder):
+            self._manager.wait_until_finished()
+
+    def restore(self, template: State, report: Callable[[str], None]) -> State | None:
+        """The newest readable checkpoint, bit for bit; None when there is none.
+
+        Args:
+            template: a fresh state, whose tree, dtypes, shardings and commitment to devices the
+                restored arrays take: a compiled train step accepts either.
+            report: told in one line when a damaged checkpoint was passed over.
+        Raises:
+            UserError: when there are checkpoints and none is readable.
+        """
+        self.wait()
+        failures: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                state = self._read(step, template)
+            except Exception as error:  # Orbax raises a plain Exception for an unreadable array
+                failures[step] = _one_line(error)
+                continue
+            if failures:
+                report(f"{_damage(self._folder, failures)}; going back to step {step}")
+            self._unreadable |= failures.keys()
+            self._saved_step = step
+            return state
+        if failures:
+            raise UserError(f"{_damage(self._folder, failures)}: use --fresh to start over")
+        return None
+
+    def _read(self, step: int, template: State) -> State:
+        _check_files(self._folder / str(step))
+        targets = jax.tree.map(_restore_target, _storable(template))
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(targets))
+        return jax.tree.map(_as_in_template, template, restored)
+
+    def _write_record(self) -> None:
+        """Orbax calls this in its own thread, all files written and the folder not yet renamed."""
+        step = self._saved_step
+        if jax.process_index() == 0:
+            (unfinished,) = self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*")
+            files = sorted(path for path in unfinished.glob("*/**/*") if path.is_file())
+            checksums = {str(path.relative_to(unfinished)): _checksum(path) for path in files}
+            record = {"loss": self._losses[step], "crc32": checksums}
+            (unfinished / _RECORD_FILE).write_text(json.dumps(record))
+
+    def _sweep(self) -> None:
+        """Removes, before the first save, unreadable checkpoints and unfinished ones."""
+        if self._swept:
+            return
+        for step in self._unreadable:
+            self._manager.delete(step)
+        for unfinished in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self._unreadable.clear()
+        self._swept = True
+
+
+@dataclass
+class _Best(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint of the lowest loss; `losses` is filled in by its owner."""
+
+    losses: Mapping[int, float]
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: checkpoint_managers.PreservationContext,
+    ) -> Sequence[bool]:
+        best = _lowest([checkpoint.step for checkpoint in checkpoints], self.losses)
+        return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+def _lowest(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
+    return min(steps, key=lambda step: losses.get(step, math.inf), default=None)
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
+
+
+def _check_files(folder: Path) -> None:
+    """Raises an OSError or ValueError unless a checkpoint's files are as they were written."""
+    record = json.loads((folder / _RECORD_FILE).read_text())
+    for name, checksum in record["crc32"].items():
+        if _checksum(folder / name) != checksum:
+            raise ValueError(f"{name} is damaged")
+
+
+def _recorded_loss(folder: Path) -> float:
+    try:
+        return float(json.loads((folder / _RECORD_FILE).read_text())["loss"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _is_typed_key(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _storable(tree: PyTree) -> PyTree:
+    """The tree as arrays that Orbax can store: typed keys as their data, nothing of size zero."""
+
+    def storable(leaf: Array) -> Array:
+        if _is_typed_key(leaf):
+            return jax.random.key_data(leaf)
+        return leaf if leaf.size else jnp.zeros(1, leaf.dtype)
+
+    return jax.tree.map(storable, tree)
+
+
+def _restore_target(leaf: Array) -> jax.ShapeDtypeStruct | np.ndarray:
+    """NumPy for an array not committed to its device: those that Orbax makes always are."""
+    if leaf.committed:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return np.zeros(leaf.shape, leaf.dtype)
+
+
+def _as_in_template(leaf: Array, restored: Array | np.ndarray) -> Array:
+    if not leaf.size:
+        return leaf
+    array = restored if isinstance(restored, jax.Array) else jnp.array(restored)
+    if _is_typed_key(leaf):
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+    if array.shape != leaf.shape:
+        raise ValueError(f"it holds an array of shape {array.shape} in place of {leaf.shape}")
+    return array
+
+
+def _damage(folder: Path, failures: Mapping[int, str]) -> str:
+    newest, reason = next(iter(failures.items()))
+    steps = ", ".join(str(step) for step in failures)
+    which = f"checkpoint {steps}" if len(failures) == 1 else f"checkpoints {steps}"
+    return f"{which} in {folder} cannot be read (step {newest}: {reason})"
+
+
+def _one_line(error: Exception) -> str:
+    """An error's message; Orbax's long ones say in front what failed and at the end why."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 110 else f"{text[:40]} ... {text[-70:]}"
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot write a checkpoint to {folder}: {_one_line(error)}; "
+            "free space there or choose another --out"
+        ) from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Creates a run's folder and makes sure that files can be written there.
+
+    Raises:
+        UserError: when the folder cannot be made or is not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise UserError(f"cannot write to {folder}: it is a file; choose another --out") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from None
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Writes `config.json`, whole or not at all; what is not JSON is written as its `str`."""
+    temporary = folder / f"{CONFIG_FILE}.tmp"
+    temporary.write_text(json.dumps(config, indent=2, default=str) + "\n")
+    os.replace(temporary, folder / CONFIG_FILE)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration that a run's folder was made with; None when it has none.
+
+    Raises:
+        UserError: when `config.json` cannot be read.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = _one_line(error)
+    else:
+        if isinstance(config, dict):
+            return config
+        reason = f"it holds a {type(config).__name__} in place of an object"
+    raise UserError(f"cannot read {path} ({reason}): use another --out or --fresh")
+
+
+def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
+    """Refuses to go on with a run of another configuration; a folder without `config.json` passes.
+
+    Args:
+        folder: the run's folder.
+        config: this run's configuration, nested mappings allowed.
+        ignore: fields that may differ, as dotted paths; a path covers everything below it.
+    Raises:
+        UserError: names every differing field with both values.
+    """
+    saved = read_config(folder)
+    if saved is None:
+        return
+    old = dict(_flatten(saved))
+    new = dict(_flatten(json.loads(json.dumps(config, default=str))))
+    skipped = tuple(f"{path}." for path in ignore)
+    differing = [
+        path
+        for path in dict.fromkeys([*new, *old])
+        if old.get(path, _ABSENT) != new.get(path, _ABSENT) and not f"{path}.".startswith(skipped)
+    ]
+    if differing:
+        raise UserError(
+            f"checkpoint in {folder} was made with {_listed(old, differing)}, "
+            f"this run has {_listed(new, differing)}: use another --out or --fresh"
+        )
+
+
+_ABSENT = "(absent)"
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _listed(config: Mapping[str, Any], paths: Sequence[str]) -> str:
+    return ", ".join(f"{path}={config.get(path, _ABSENT)}" for path in paths)

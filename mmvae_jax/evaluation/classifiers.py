@@ -1,0 +1,318 @@
+"""Classifiers of single modalities, which judge what a model generates: trained here, cached on disk.
+
+The network is chosen by what a modality's x is: images [H, W, C], sequences of class indices [L], vectors [F] or
+single class indices []. Its input is in the model's units: pixels in 0..1, class indices as they are.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, Int, Num
+
+from mmvae_jax.data.batching import Batch, Dataset, Split, take
+from mmvae_jax.evaluation.chunks import chunks
+from mmvae_jax.networks.conv import Conv
+
+Report = Callable[[str], None]
+MAX_ROUND = 8192
+MAX_CLASSIFIED = 512
+# Raised with every change that makes cached parameters obsolete.
+_VERSION = 1
+_DISTORTION = 0.15
+_SHIFT = 2.0
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """How the classifiers are trained.
+
+    Attributes:
+      steps: of AdamW, for every modality.
+      batch_size: tuples in a step.
+      learning_rate: peak of a one-cycle cosine schedule.
+      weight_decay: of AdamW.
+      label_smoothing: of the cross-entropy.
+      dropout: rate on the last features.
+      average: decay of the moving average of the weights, which is what is kept.
+      seed: of initial values, order, augmentation and dropout.
+    """
+
+    steps: int = 700
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.05
+    dropout: float = 0.3
+    average: float = 0.98
+    seed: int = 0
+
+
+class ImageClassifier(nn.Module):
+    """Three strided convolutions and a dense layer."""
+
+    classes: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B N"]:
+        x = x - 0.5
+        for width in (32, 64, 64):
+            x = nn.relu(Conv(width, kernel=3, stride=2, padding=1)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
+        x = nn.relu(nn.Dense(128)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
+
+
+class SequenceClassifier(nn.Module):
+    """Two convolutions over one-hot symbols (padding is all zero), the maximum over positions, a dense layer."""
+
+    classes: int
+    dropout: float
+    symbols: int
+
+    @nn.compact
+    def __call__(self, x: Int[Array, "B L"], train: bool = False) -> Float[Array, "B N"]:
+        x = jax.nn.one_hot(x, self.symbols)[:, None]
+        for _ in range(2):
+            x = nn.relu(Conv(64, kernel=(1, 3), padding=(0, 1))(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.max((1, 2)))
+        return nn.Dense(self.classes)(x)
+
+
+class VectorClassifier(nn.Module):
+    """Two dense layers; a single class index is one-hot first."""
+
+    classes: int
+    dropout: float
+    symbols: int = 0
+
+    @nn.compact
+    def __call__(self, x: Num[Array, "B ..."], train: bool = False) -> Float[Array, "B N"]:
+        x = jax.nn.one_hot(x, self.symbols) if self.symbols else x
+        for _ in range(2):
+            x = nn.relu(nn.Dense(128)(x.reshape(len(x), -1)))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes)(x)
+
+
+class Classifier(NamedTuple):
+    """A trained classifier: a Linen module x [B, ...] -> logits [B, N], its parameters and its test accuracy."""
+
+    module: nn.Module
+    params: Any
+    accuracy: float
+
+
+class _State(NamedTuple):
+    params: Any
+    average: Any
+    optimizer: Any
+    step: Int[Array, ""]
+
+
+@partial(jax.jit, static_argnums=0)
+def classify(module: nn.Module, params: Any, x: Num[Array, "B ..."]) -> Int[Array, "B"]:
+    """The class of every x, in inference mode."""
+    return jnp.argmax(module.apply({"params": params}, _in_units(x)), -1)
+
+
+def trained_classifiers(
+    dataset: Dataset,
+    cache_dir: Path | str,
+    settings: ClassifierSettings | None = None,
+    report: Report = print,
+) -> dict[str, Classifier]:
+    """One classifier for every modality: from the cache where it is there, else trained and cached.
+
+    A file is found by a fingerprint of the data set's provenance, the modality and the settings.
+
+    Args:
+      dataset: trained on its training split, its test split gives the accuracy.
+      cache_dir: folder of the cache, made if missing.
+      settings: of training.
+      report: gets a line for every classifier.
+    """
+    settings = settings or ClassifierSettings()
+    sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024))
+    modules = {name: _module(sample.x[name], dataset, settings) for name in dataset.modalities}
+    paths = {name: _cache_path(Path(cache_dir), dataset, name, settings) for name in modules}
+    params = {name: _load(path, modules[name], sample.x[name], report) for name, path in paths.items()}
+    missing = {name: modules[name] for name, found in params.items() if found is None}
+    if missing:
+        start = time.perf_counter()
+        params |= _train(dataset, missing, settings)
+        for name in missing:
+            _save(paths[name], params[name])
+        report(f"trained classifiers of {', '.join(missing)} in {time.perf_counter() - start:.0f} s")
+    test = take(dataset.test, jax.random.key(0), dataset.test.size)
+    return {
+        name: Classifier(module, params[name], _accuracy(module, params[name], test, name))
+        for name, module in modules.items()
+    }
+
+
+def _in_units(x: Num[Array, "..."]) -> Num[Array, "..."]:
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
+def _module(x: Num[Array, "B ..."], dataset: Dataset, settings: ClassifierSettings) -> nn.Module:
+    classes, dropout = dataset.num_classes, settings.dropout
+    if x.ndim == 4:
+        return ImageClassifier(classes, dropout)
+    if not jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.uint8:
+        return VectorClassifier(classes, dropout)
+    symbols = int(x.max()) + 1
+    return (SequenceClassifier if x.ndim == 2 else VectorClassifier)(classes, dropout, symbols)
+
+
+def _accuracy(module: nn.Module, params: Any, test: Batch, name: str) -> float:
+    right = [
+        np.asarray(classify(module, params, chunk.batch.x[name]) == chunk.batch.label)[: chunk.size]
+        for chunk in chunks(test, MAX_CLASSIFIED)
+    ]
+    return float(np.mean(np.concatenate(right)))
+
+
+def _train(dataset: Dataset, modules: dict[str, nn.Module], settings: ClassifierSettings) -> dict[str, Any]:
+    """All classifiers side by side, so that each epoch's tuples are made once."""
+    key = jax.random.key(settings.seed)
+    batch_size = min(settings.batch_size, dataset.train.size)
+    per_round = min(dataset.train.size, MAX_ROUND) // batch_size
+    per_round = min(per_round, settings.steps)
+    rounds = round(settings.steps / per_round)
+    states: dict[str, _State] = {}
+    make = jax.jit(partial(_round, dataset.train, per_round, batch_size))
+    for i in range(rounds):
+        round_key = jax.random.fold_in(key, i)
+        x, label = make(dataset.train.arrays, round_key)
+        for name, module in modules.items():
+            if name not in states:
+                states[name] = _initial(module, settings, x[name][0], key)
+            states[name] = _steps(module, settings, rounds * per_round, states[name], x[name], label, round_key)
+    return {name: state.average for name, state in states.items()}
+
+
+def _round(split: Split, steps: int, batch_size: int, arrays: Any, key: Array):
+    """The tuples of some steps, leading axes [steps, batch_size]."""
+    plan = split.plan(arrays, key)
+    rows = jax.tree.map(lambda values: values[: steps * batch_size], plan)
+    tuples = split.gather(arrays, rows)
+    return jax.tree.map(lambda v: v.reshape(steps, batch_size, *v.shape[1:]), tuples)
+
+
+def _optimizer(settings: ClassifierSettings, total: int) -> optax.GradientTransformation:
+    schedule = optax.cosine_onecycle_schedule(total, settings.learning_rate, 0.2)
+    return optax.adamw(schedule, weight_decay=settings.weight_decay)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _initial(module: nn.Module, settings: ClassifierSettings, x: Array, key: Array) -> _State:
+    params = module.init(key, _in_units(x))["params"]
+    optimizer = _optimizer(settings, settings.steps).init(params)
+    return _State(params, params, optimizer, jnp.zeros((), jnp.int32))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _steps(
+    module: nn.Module,
+    settings: ClassifierSettings,
+    total: int,
+    state: _State,
+    x: Num[Array, "steps B ..."],
+    label: Int[Array, "steps B"],
+    key: Array,
+) -> _State:
+    optimizer = _optimizer(settings, total)
+
+    def loss(params: Any, x: Array, label: Array, key: Array) -> Float[Array, ""]:
+        logits = module.apply({"params": params}, x, True, rngs={"dropout": key})
+        targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), settings.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    def step(state: _State, data: tuple[Array, Array]) -> tuple[_State, None]:
+        x, label = data
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        x = _in_units(_augment(x, augment_key))
+        gradient = jax.grad(loss)(state.params, x, label, dropout_key)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = optax.incremental_update(params, state.average, 1 - settings.average)
+        return _State(params, average, optimizer_state, state.step + 1), None
+
+    return jax.lax.scan(step, state, (x, label))[0]
+
+
+def _augment(x: Num[Array, "B ..."], key: Array) -> Num[Array, "B ..."]:
+    """Half of the images rotated, sheared, scaled and shifted a little; anything else as it is."""
+    if x.ndim != 4:
+        return x
+    chosen_key, key = jax.random.split(key)
+    chosen = jax.random.bernoulli(chosen_key, 0.5, (len(x), 1, 1, 1))
+    return jnp.where(chosen, jax.vmap(_distorted)(x, jax.random.split(key, len(x))), x)
+
+
+def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
+    """A random affine map about the centre, nearest pixels, mirrored at the border."""
+    linear_key, shift_key = jax.random.split(key)
+    last = jnp.array(x.shape[:2]) - 1
+    linear = jnp.eye(2) + jax.random.uniform(linear_key, (2, 2), minval=-1, maxval=1) * _DISTORTION
+    shift = jax.random.uniform(shift_key, (2,), minval=-1, maxval=1) * _SHIFT
+    centred = jnp.moveaxis(jnp.indices(x.shape[:2]), 0, -1) - last / 2
+    source = jnp.round(centred @ linear.T + shift + last / 2).astype(jnp.int32)
+    source = jnp.clip(last - jnp.abs(last - jnp.abs(source)), 0, last)
+    return x[source[..., 0], source[..., 1]]
+
+
+def _cache_path(folder: Path, dataset: Dataset, modality: str, settings: ClassifierSettings) -> Path:
+    identity = {
+        "version": _VERSION,
+        "dataset": dataset.name,
+        "provenance": dataset.provenance,
+        "classes": dataset.num_classes,
+        "modality": modality,
+        "settings": asdict(settings),
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return folder / f"classifier-{dataset.name}-{modality}-{digest[:16]}.npz"
+
+
+def _load(path: Path, module: nn.Module, x: Array, report: Report) -> Any:
+    """Parameters from the cache; None where they are missing or damaged."""
+    if not path.exists():
+        return None
+    expected = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))["params"], sep="/")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        report(f"cached classifier {path} is damaged ({error}): training it again")
+        return None
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in expected.items()}:
+        report(f"cached classifier {path} does not fit its network: training it again")
+        return None
+    return unflatten_dict({k: jnp.asarray(v) for k, v in found.items()}, sep="/")
+
+
+def _save(path: Path, params: Any) -> None:
+    """Written under another name first, so that an interrupted run leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial_path.open("wb") as file:
+        np.savez(file, **jax.tree.map(np.asarray, flatten_dict(params, sep="/")))
+    partial_path.replace(path)

@@ -1,0 +1,42 @@
+"""Settings of every test, fixed before JAX starts: the CPU, so that tolerances and bits are the same everywhere."""
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+
+from mmvae_jax.gaussian import Gaussian  # noqa: E402
+from mmvae_jax.laplace import Laplace  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def quick_compile() -> Iterator[None]:
+    """Compile with few optimisations: half the time, for modules of many small programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws without a random number: the same noise, different in every latent dimension, wherever one is drawn.
+
+    Losses become deterministic functions that a test can write out, and that do not depend on how many components or
+    modalities a model has. Objectives must be asked for expectation="all", or have one component.
+    """
+
+    def gaussian_sample(self: Gaussian, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        return jnp.broadcast_to(self.mean + jnp.exp(0.5 * self.log_var) * noise(self.mean), (*shape, *self.mean.shape))
+
+    def laplace_sample(self: Laplace, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        return jnp.broadcast_to(self.mean + jnp.exp(self.log_scale) * noise(self.mean), (*shape, *self.mean.shape))
+
+    def noise(mean: jax.Array) -> jax.Array:
+        return jnp.linspace(-0.5, 0.7, mean.shape[-1], dtype=mean.dtype)
+
+    monkeypatch.setattr(Gaussian, "sample", gaussian_sample)
+    monkeypatch.setattr(Laplace, "sample", laplace_sample)

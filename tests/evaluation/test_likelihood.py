@@ -1,0 +1,141 @@
+"""Importance sampling against the linear-Gaussian model's exact log-likelihoods."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvae_jax import subsets
+from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import chunks
+from mmvae_jax.evaluation.likelihood import (
+    conditional_log_likelihood,
+    cross_log_likelihood,
+    importance_estimates,
+    joint_log_likelihood,
+    marginal_log_likelihood,
+)
+from tests.oracle import LinearGaussian
+
+NAMES = ("m0", "m1", "m2")
+MASKS = subsets.powerset(3)
+EVERYTHING = np.ones_like(MASKS)
+
+
+@pytest.fixture(params=[0, 1], ids=["shared", "private"])
+def oracle(request):
+    return LinearGaussian((4, 5, 6), latent_dim=3, private_dim=request.param)
+
+
+def members(mask):
+    return [name for name, chosen in zip(NAMES, mask, strict=True) if chosen]
+
+
+@pytest.mark.parametrize(("fusion", "experts"), [("poe_quotient", "posterior"), ("poe", "likelihood")])
+def test_exact_proposal_gives_the_exact_answer_without_variance(oracle, fusion, experts):
+    model = oracle.model(fusion)
+    params, batch = oracle.params(model, experts), oracle.sample(jax.random.key(1), 9)
+    found = importance_estimates(model, params, jax.random.key(2), batch, MASKS, MASKS, samples=6)
+    exact = np.stack([oracle.exact_log_prob(batch.x, members(mask)) for mask in MASKS])
+    np.testing.assert_allclose(found.log_prob, exact, atol=1e-4)
+    np.testing.assert_allclose(found.variance, 0, atol=1e-6)
+    np.testing.assert_allclose(found.ess, 6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", ["poe", "moe", "mopoe"])
+def test_weights_are_unbiased_under_every_subset(oracle, fusion):
+    model = oracle.model(fusion)
+    params = oracle.params(model, shift=0.1, log_scale=0.3)
+    batch = oracle.sample(jax.random.key(1), 150)
+    found = joint_log_likelihood(model, params, jax.random.key(3), batch, MASKS, samples=2000)
+    ratio = np.exp(found.log_prob - oracle.exact_log_prob(batch.x, NAMES))
+    error = ratio.std(1, ddof=1) / np.sqrt(ratio.shape[1])
+    assert np.all(np.abs(ratio.mean(1) - 1) < 4 * error), (ratio.mean(1), error)
+    assert np.all(error < 0.1)
+
+
+def test_variance_and_effective_sample_size_of_a_known_proposal():
+    """A proposal with the posterior's mean and c times its variance, in one dimension."""
+    oracle = LinearGaussian((2,), latent_dim=1)
+    model, batch = oracle.model("moe"), oracle.sample(jax.random.key(1), 4)
+    widen = 0.4
+    params = oracle.params(model, log_scale=widen)
+    one = np.ones((1, 1), bool)
+    found = joint_log_likelihood(model, params, jax.random.key(2), batch, one, samples=60_000)
+    c = np.exp(2 * widen)
+    # log w = const - (c - 1) e^2 / 2 with e standard normal: variance (c - 1)^2 / 2; and for Gaussians
+    # (E w)^2 / E w^2 = sqrt(2 c - 1) / c.
+    np.testing.assert_allclose(found.variance, (c - 1) ** 2 / 2, rtol=0.05)
+    np.testing.assert_allclose(found.ess / 60_000, np.sqrt(2 * c - 1) / c, rtol=0.01)
+
+
+def test_estimates_rise_towards_the_exact_value_with_samples(oracle):
+    model = oracle.model("mopoe")
+    params = oracle.params(model, log_scale=0.2)
+    batch = oracle.sample(jax.random.key(1), 100)
+    full = np.ones((1, 3), bool)
+    values = [
+        joint_log_likelihood(model, params, jax.random.key(2), batch, full, k).log_prob.mean()
+        for k in (1, 10, 100, 1000)
+    ]
+    exact = oracle.exact_log_prob(batch.x, NAMES).mean()
+    assert np.all(np.diff(values) > 0)
+    assert abs(values[-1] - exact) < 0.1 * abs(values[0] - exact)
+
+
+def test_marginals_conditionals_and_cross_likelihoods_match_the_oracle(oracle):
+    model = oracle.model("poe_quotient")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 30)
+    key = jax.random.key(4)
+    marginal = marginal_log_likelihood(model, params, key, batch, samples=5).log_prob
+    exact = np.stack([oracle.exact_log_prob(batch.x, [name]) for name in NAMES])
+    np.testing.assert_allclose(marginal, exact, atol=1e-4)
+    target, given = subsets.select(["m0"], NAMES), subsets.select(["m1", "m2"], NAMES)
+    exact = oracle.exact_conditional(batch.x, ["m0"], ["m1", "m2"])
+    conditional = conditional_log_likelihood(model, params, key, batch, target, given, samples=5)
+    np.testing.assert_allclose(conditional, exact, atol=1e-4)
+    cross = cross_log_likelihood(model, params, key, batch, target, given, samples=20_000)
+    np.testing.assert_allclose(cross, exact, atol=0.15)
+    assert abs(np.mean(cross - exact)) < 0.02
+
+
+def test_absent_modalities_are_left_out(oracle):
+    model = oracle.model("poe_quotient")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 8)
+    poisoned = dict(batch.x, m1=jnp.full_like(batch.x["m1"], jnp.nan))
+    batch = batch._replace(x=poisoned, present=batch.present.at[:, 1].set(False))
+    full = np.ones((1, 3), bool)
+    found = joint_log_likelihood(model, params, jax.random.key(2), batch, full, samples=4)
+    exact = oracle.exact_log_prob(batch.x, ["m0", "m2"])
+    np.testing.assert_allclose(found.log_prob[0], exact, atol=1e-4)
+
+
+def test_every_modality_counts_once_whatever_its_training_weight():
+    oracle = LinearGaussian((4, 5), latent_dim=2)
+    model = oracle.model("poe_quotient")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 5)
+    import dataclasses
+
+    weighted = dataclasses.replace(
+        model, modalities=tuple(dataclasses.replace(m, weight=7.0) for m in model.modalities)
+    )
+    full = np.ones((1, 2), bool)
+    found = joint_log_likelihood(weighted, params, jax.random.key(2), batch, full, samples=3)
+    np.testing.assert_allclose(found.log_prob[0], oracle.exact_log_prob(batch.x, ("m0", "m1")), atol=1e-4)
+
+
+def test_the_same_samples_whatever_the_chunk(monkeypatch):
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3, private_dim=1)
+    model = oracle.model("moe")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 10)
+    whole = joint_log_likelihood(model, params, jax.random.key(2), batch, MASKS, samples=23)
+    monkeypatch.setattr(chunks, "MAX_DECODED_ELEMENTS", 15 * 2 * 10 * 4)
+    pieces = joint_log_likelihood(model, params, jax.random.key(2), batch, MASKS, samples=23)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4), whole, pieces)
+
+
+def test_no_samples_is_refused():
+    oracle = LinearGaussian((4, 5), latent_dim=2)
+    model = oracle.model()
+    with pytest.raises(UserError, match="0 importance samples"):
+        marginal_log_likelihood(model, oracle.params(model), jax.random.key(0), oracle.sample(jax.random.key(1), 2), 0)

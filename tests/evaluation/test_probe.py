@@ -1,0 +1,52 @@
+"""The linear probe on posteriors that are known exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvae_jax import subsets
+from mmvae_jax.evaluation.probe import posterior_means, probe_accuracy
+from tests.oracle import LinearGaussian
+
+NAMES = ("m0", "m1", "m2")
+MASKS = subsets.powerset(3)
+
+
+def labelled(oracle, seed, n):
+    """Tuples whose class is the sign of the first latent's posterior mean, given everything."""
+    batch = oracle.sample(jax.random.key(seed), n)
+    positive = oracle.exact_posterior(batch.x, NAMES).mean[:, 0] > 0
+    return batch._replace(label=jnp.asarray(positive, jnp.int32))
+
+
+def test_means_are_the_exact_posterior_means_of_every_subset():
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3)
+    model = oracle.model()
+    batch = oracle.sample(jax.random.key(1), 11)
+    means = posterior_means(model, oracle.params(model), batch, MASKS)
+    for mask, mean in zip(MASKS, means, strict=True):
+        members = [name for name, chosen in zip(NAMES, mask, strict=True) if chosen]
+        np.testing.assert_allclose(mean, oracle.exact_posterior(batch.x, members).mean, atol=1e-5)
+
+
+def test_means_do_not_depend_on_the_chunks(monkeypatch):
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3)
+    model = oracle.model("moe")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 11)
+    whole = posterior_means(model, params, batch, MASKS)
+    monkeypatch.setattr("mmvae_jax.evaluation.probe.MAX_ENCODED", 4)
+    np.testing.assert_allclose(posterior_means(model, params, batch, MASKS), whole, atol=1e-6)
+
+
+def test_a_linear_class_is_read_off_the_full_posterior_and_less_well_off_one_modality():
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3)
+    model = oracle.model()
+    train, test = labelled(oracle, 1, 500), labelled(oracle, 2, 600)
+    accuracy = probe_accuracy(model, oracle.params(model), train, test, MASKS)
+    assert accuracy[-1] > 0.97
+    for mask, found in zip(MASKS[:3], accuracy[:3], strict=True):
+        name = NAMES[int(np.argmax(mask))]
+        # With one modality the best possible answer is the sign of its own posterior mean.
+        best = oracle.exact_posterior(test.x, [name]).mean[:, 0] > 0
+        assert abs(found - np.mean(best == np.asarray(test.label, bool))) < 0.03
+        assert found < accuracy[-1]

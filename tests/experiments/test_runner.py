@@ -1,0 +1,218 @@
+"""The runner end to end on PolyMNIST, tiny: the output folder, resume after kill -9, and every user's mistake."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.polymnist import EXPERIMENT
+from experiments.runner import load_run, main
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--widths", "2", "4", "--hidden", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "12",
+    "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",
+    "--probe-train-examples", "60", "--joint-samples", "20", "--classifier.steps", "4",
+]  # fmt: skip
+SIZES = range(1, 6)
+
+
+def run(*arguments: str, out: Path, cache: Path) -> int:
+    return main(EXPERIMENT, [*TINY, "--out", str(out), "--cache", str(cache), *arguments])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache) -> Path:
+    out = tmp_path_factory.mktemp("run") / "mopoe"
+    assert run("--fusion=mopoe", out=out, cache=cache) == 0
+    return out
+
+
+def test_output_folder_is_complete(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    names = [f"m{i}" for i in range(5)]
+    expected = {"coherence/joint", "train/steps", "train/seconds", "train/examples_per_second", "probe/m0+m3"}
+    expected |= {f"probe/by_size/{n}" for n in SIZES} | {f"log_likelihood/joint/by_size/{n}" for n in SIZES}
+    expected |= {f"coherence/conditional/by_size/{n}" for n in range(1, 5)}
+    expected |= {f"log_likelihood/joint/{name}" for name in names} | {"coherence/conditional/m0+m3->m1"}
+    assert expected <= metrics.keys()
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(0 <= metrics[f"probe/by_size/{n}"] <= 1 for n in SIZES)
+    assert metrics["train/steps"] == 12
+    steps = [json.loads(line)["step"] for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
+    assert json.loads((finished / "config.json").read_text())["architecture"]["fusion"] == "mopoe"
+    assert len(list((finished / "figures").glob("*.png"))) >= 6
+    page = (finished / "report.html").read_text()
+    assert "data:image/png;base64," in page and "src=\"http" not in page
+
+
+def test_eval_only_repeats_the_numbers_without_training(finished, cache):
+    before = json.loads((finished / "metrics.json").read_text())
+    (finished / "metrics.json").unlink()
+    assert run("--fusion=mopoe", "--eval-only", out=finished, cache=cache) == 0
+    assert json.loads((finished / "metrics.json").read_text()) == before
+
+
+def checkpoint_values(folder: Path) -> list[np.ndarray]:
+    """All arrays of the newest checkpoint."""
+    state = load_run(EXPERIMENT, folder)[1]
+    plain = state._replace(key=jax.random.key_data(state.key))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(plain)]
+
+
+def spawn(out: Path, cache: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.polymnist", *TINY, "--out", str(out), "--cache", str(cache)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [*command, "--every-steps", "1", *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_run_is_bit_identical(finished, cache, tmp_path):
+    out = tmp_path / "killed"
+    for saved in (2, 6):
+        process = spawn(out, cache)
+        deadline = time.monotonic() + 240
+        while len(list((out / "checkpoints").glob("[0-9]*"))) == 0 or newest(out) < saved:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = spawn(out, cache)
+    assert process.wait(240) == 0
+    for ours, theirs in zip(checkpoint_values(out), checkpoint_values(finished), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def newest(out: Path) -> int:
+    return max(int(path.name) for path in (out / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
+
+
+def write_idx(folder: Path, count: int = 40) -> Path:
+    """Official MNIST files of random pictures, every class present."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, size in (("train", count), ("t10k", 20)):
+        images = rng.integers(0, 256, (size, 28, 28)).astype(np.uint8)
+        labels = (np.arange(size) % 10).astype(np.uint8)
+        header = lambda magic, *dims: b"".join(int(n).to_bytes(4, "big") for n in (magic, *dims))  # noqa: E731
+        (folder / f"{split}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(header(2051, size, 28, 28) + images.tobytes())
+        )
+        (folder / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header(2049, size) + labels.tobytes()))
+    return folder
+
+
+def truncated_idx(tmp_path: Path) -> list[str]:
+    folder = write_idx(tmp_path / "mnist")
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
+    return ["--data", str(folder)]
+
+
+def wrong_magic(tmp_path: Path) -> list[str]:
+    folder = write_idx(tmp_path / "mnist")
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\x07" + gzip.decompress(path.read_bytes())[4:]))
+    return ["--data", str(folder)]
+
+
+def unpaired(tmp_path: Path) -> list[str]:
+    for split in ("train", "test"):
+        for m in range(5):
+            folder = tmp_path / split / f"m{m}"
+            folder.mkdir(parents=True)
+            for index in range(3 if m < 4 else 2):
+                Image.new("RGB", (28, 28)).save(folder / f"{index}.{index}.png")
+    return ["--data", str(tmp_path)]
+
+
+def empty_release(tmp_path: Path) -> list[str]:
+    for split in ("train", "test"):
+        for m in range(5):
+            (tmp_path / split / f"m{m}").mkdir(parents=True)
+    return ["--data", str(tmp_path)]
+
+
+def a_file(tmp_path: Path) -> list[str]:
+    (tmp_path / "file").write_text("")
+    return ["--out", str(tmp_path / "file" / "run")]
+
+
+MISTAKES = {
+    "unknown fusion": (lambda _: ["--fusion=nope"], "nope"),
+    "unknown model": (lambda _: ["--model=nope"], "nope"),
+    "unknown objective": (lambda _: ["--objective=nope"], "nope"),
+    "unknown preset": (lambda _: ["--preset=nope"], "nope"),
+    "unknown flag": (lambda _: ["--nope=1"], "--nope"),
+    "not a number": (lambda _: ["--latent-dim=x"], "x"),
+    "negative beta": (lambda _: ["--beta=-1"], "-1"),
+    "nan learning rate": (lambda _: ["--learning-rate=nan"], "nan"),
+    "batch too large": (lambda _: ["--batch-size=5000"], "5000"),
+    "missing folder": (lambda _: ["--data=/does/not/exist"], "/does/not/exist"),
+    "truncated idx": (truncated_idx, "train-images-idx3-ubyte.gz"),
+    "wrong magic": (wrong_magic, "2055"),
+    "empty PolyMNIST folder": (empty_release, "m0"),
+    "unpaired files": (unpaired, "m4"),
+    "unwritable out": (a_file, "file"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_one_line_and_exit_code_2(mistake, tmp_path, cache, capfd):
+    arguments, named = MISTAKES[mistake]
+    assert run(*arguments(tmp_path), out=tmp_path / "out", cache=cache) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0], lines
+
+
+def test_checkpoint_of_another_configuration_is_refused(finished, cache, capfd):
+    before = (finished / "config.json").read_bytes()
+    assert run("--fusion=poe", "--beta=2", out=finished, cache=cache) == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert "fusion=mopoe" in line and "fusion=poe" in line and "beta=2.0" in line
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_corrupt_newest_checkpoint_falls_back(finished, cache, tmp_path, capfd):
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    process = spawn(out, cache, "--fresh")
+    assert process.wait(240) == 0
+    newest_folder = out / "checkpoints" / str(newest(out))
+    for path in newest_folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 100:
+            path.write_bytes(path.read_bytes()[:50])
+    assert run("--fusion=mopoe", out=out, cache=cache) == 0
+    assert "going back to step 11" in capfd.readouterr().err
+    for ours, theirs in zip(checkpoint_values(out), checkpoint_values(finished), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_signal_saves_and_the_same_command_resumes(cache, tmp_path):
+    out = tmp_path / "stopped"
+    process = spawn(out, cache, "--steps", "100000")
+    deadline = time.monotonic() + 240
+    while not list((out / "checkpoints").glob("[0-9]*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert process.stderr is not None and "SIGTERM: saved step" in process.stderr.read()

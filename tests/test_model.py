@@ -1,0 +1,266 @@
+"""A model's inference, decoding and generation against the linear-Gaussian oracle, and a user's mistakes."""
+
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmvae_jax import subsets
+from mmvae_jax.data.batching import Batch
+from mmvae_jax.errors import UserError
+from mmvae_jax.laplace import Laplace
+from mmvae_jax.model import Modality, Model
+from tests import toy
+from tests.oracle import Identity, LinearGaussian
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+ORACLE = LinearGaussian((3, 2, 4), latent_dim=2)
+PRIVATE = LinearGaussian((5, 4), latent_dim=2, private_dim=1)
+DATA = ORACLE.sample(jax.random.key(0), 6)
+
+
+def assert_is_exact_posterior(q, x, subset) -> None:
+    exact = ORACLE.exact_posterior(x, subset)
+    np.testing.assert_allclose(q.components.mean[0], exact.mean, rtol=1e-4, atol=1e-5)
+    variance = np.exp(np.asarray(q.components.log_var[0], np.float64))
+    np.testing.assert_allclose(variance, np.broadcast_to(np.diag(exact.covariance), variance.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fusion", "experts"), [("poe_quotient", "posterior"), ("poe", "likelihood")])
+def test_posteriors_of_all_subsets_are_exact(fusion, experts):
+    model = ORACLE.model(fusion)
+    params = ORACLE.params(model, experts)
+    infer = jax.jit(model.infer, static_argnums=2)
+    for mask in subsets.powerset(3):
+        names = tuple(np.array(ORACLE.names)[mask])
+        assert_is_exact_posterior(infer(params, DATA, names), DATA.x, names)
+    alone = model.infer(params, {"m1": DATA.x["m1"]})
+    assert_is_exact_posterior(alone, DATA.x, ("m1",))
+
+
+def test_missing_entries_are_told_by_the_mask_alone():
+    """Each tuple is inferred from what it has, whatever stands in place of the rest."""
+    model = ORACLE.model("poe")
+    params = ORACLE.params(model, "likelihood")
+    present = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0], [0, 0, 1]], bool)
+    x = {name: jnp.where(present[:, [i]], DATA.x[name], jnp.nan) for i, name in enumerate(ORACLE.names)}
+    q = model.infer(params, Batch(x, jnp.asarray(present), DATA.label))
+    for b, row in enumerate(present):
+        exact = ORACLE.exact_posterior(DATA.x, tuple(np.array(ORACLE.names)[row]))
+        np.testing.assert_allclose(q.components.mean[0, b], exact.mean[b], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.exp(q.components.log_var[0, b]), np.diag(exact.covariance), rtol=1e-5)
+
+
+def test_private_latents_have_their_own_posteriors_and_the_prior_where_absent():
+    model = PRIVATE.model("poe")
+    params = PRIVATE.params(model, "likelihood")
+    batch = PRIVATE.sample(jax.random.key(1), 3)._replace(present=jnp.array([[True, True], [True, False], [False, True]]))
+    codes = model.encode(params, batch)
+    for i, name in enumerate(PRIVATE.names):
+        loading = PRIVATE.loadings[i][:, 2:]
+        precision = 1 + (loading**2).sum(0) / PRIVATE.noise**2
+        mean = (np.asarray(batch.x[name]) - PRIVATE.biases[i]) @ loading / PRIVATE.noise**2 / precision
+        seen = np.asarray(batch.present[:, [i]])
+        np.testing.assert_allclose(codes.private[name].mean, np.where(seen, mean, 0), rtol=1e-4, atol=1e-5)
+        log_var = np.where(seen, -np.log(precision), 0)
+        np.testing.assert_allclose(codes.private[name].distribution.entropy(), (0.5 * log_var + 1.4189385).sum(-1), 1e-5)
+
+
+def test_quotient_is_defined_for_all_encoder_outputs():
+    """Precision of the product of all modalities stays positive for raw outputs in [-30, 30], with finite gradients."""
+    for m in (2, 3, 16):
+        oracle = LinearGaussian((2,) * m, latent_dim=2)
+        model = oracle.model("poe_quotient")
+        batch = oracle.sample(jax.random.key(2), 1)
+        params = model.init(jax.random.key(3))
+
+        def total(raw, model=model, params=params, batch=batch):
+            heads = {
+                name: {"head": {"kernel": jnp.zeros((2, 4)), "bias": jnp.array([0.3, -0.2, 0, 0]).at[2:].set(raw[i])}}
+                for i, name in enumerate(model.names)
+            }
+            codes = model.encode({**params, "inference": heads}, batch)
+            q = model.joint(params, codes, batch.present)
+            return q.components.log_var.sum(), q.components.mean
+
+        raws = np.random.default_rng(4).uniform(-30, 30, (50, m, 1))
+        raws = np.concatenate([raws, np.full((1, m, 1), 30.0), np.full((1, m, 1), -30.0), np.full((1, m, 1), 8.0)])
+        (log_var, mean), gradient = jax.jit(jax.vmap(jax.value_and_grad(total, has_aux=True)))(jnp.asarray(raws))
+        assert np.all(np.isfinite(log_var))
+        assert np.all(np.isfinite(mean))
+        assert np.all(np.isfinite(gradient))
+        # T = (M-1)/M sum_m e^-v_m over two dimensions.
+        np.testing.assert_allclose(log_var[-1], -2 * np.log((m - 1) * np.exp(-8.0)), atol=0.02)
+        np.testing.assert_allclose(log_var[-2], -2 * (30 + np.log(m - 1)), rtol=1e-5)
+
+
+def test_log_likelihoods_are_unweighted_and_zero_where_absent():
+    model = ORACLE.model("poe")
+    model = replace(model, modalities=tuple(replace(m, weight=7.0) for m in model.modalities))
+    params = ORACLE.params(model)
+    batch = DATA._replace(present=jnp.asarray(np.arange(18).reshape(6, 3) % 2 == 0))
+    z = jax.random.normal(jax.random.key(5), (4, 6, 2))
+    values = model.log_likelihoods(params, z, batch)
+    for i, name in enumerate(ORACLE.names):
+        mean = np.asarray(z) @ ORACLE.loadings[i].T + ORACLE.biases[i]
+        expected = stats.norm.logpdf(np.asarray(DATA.x[name]), mean, ORACLE.noise).sum(-1)
+        np.testing.assert_allclose(values[..., i], np.where(batch.present[:, i], expected, 0.0), rtol=1e-4, atol=1e-4)
+
+
+def test_pixels_are_scaled_and_classes_are_not():
+    """uint8 images become [0, 1]; uint8 labels stay labels."""
+    model = toy.model("poe", ("bernoulli", "label"))
+    params = model.init(jax.random.key(6))
+    data = toy.data(("bernoulli", "label"), 5)
+    z = jnp.zeros((5, 3))
+    as_floats = {"bernoulli": data["bernoulli"] / 255.0, "label": data["label"]}
+    as_bytes = {"bernoulli": data["bernoulli"], "label": data["label"].astype(jnp.uint8)}
+    expected = model.log_likelihoods(params, z, model.batch(as_floats))
+    np.testing.assert_array_equal(model.log_likelihoods(params, z, model.batch(as_bytes)), expected)
+    np.testing.assert_array_equal(model.infer(params, as_bytes).components.mean, model.infer(params, as_floats).components.mean)
+
+
+def test_unconditional_generation_has_the_models_moments():
+    model, n = PRIVATE.model("moe"), 40_000
+    params = PRIVATE.params(model)
+    generated = model.generate(params, jax.random.key(7), samples=n)
+    both = np.concatenate([generated[name] for name in PRIVATE.names], 1)
+    covariance = np.block(
+        [
+            [a[:, :2] @ b[:, :2].T + (i == j) * a[:, 2:] @ b[:, 2:].T for j, b in enumerate(PRIVATE.loadings)]
+            for i, a in enumerate(PRIVATE.loadings)
+        ]
+    )
+    error = np.sqrt(np.diag(covariance) / n)
+    assert np.abs((both.mean(0) - np.concatenate(PRIVATE.biases)) / error).max() < 4.5
+    products = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)) + covariance**2)
+    assert np.abs((np.cov(both.T) - covariance) / (products / np.sqrt(n))).max() < 4.5
+
+
+def test_cross_generation_predicts_the_other_modality():
+    """m1 from m0: through the exact posterior, with m1's private latent from its prior."""
+    model, n = PRIVATE.model("poe"), 20_000
+    params = PRIVATE.params(model, "likelihood")
+    x = PRIVATE.sample(jax.random.key(8), 3).x
+    drawn = model.generate(params, jax.random.key(9), given={"m0": x["m0"]}, to=("m1",), samples=n)
+    assert set(drawn) == {"m1"}
+    loading, private = PRIVATE.loadings[1][:, :2], PRIVATE.loadings[1][:, 2:]
+    q = model.infer(params, {"m0": x["m0"]})
+    mean = np.asarray(q.components.mean[0]) @ loading.T + PRIVATE.biases[1]
+    spread = loading @ np.diag(np.exp(q.components.log_var[0, 0])) @ loading.T + private @ private.T
+    draws = np.asarray(drawn["m1"])
+    assert np.abs((draws.mean(0) - mean) / np.sqrt(np.diag(spread) / n)).max() < 4.5
+    np.testing.assert_allclose(draws.var(0), np.broadcast_to(np.diag(spread), (3, 4)), rtol=0.06)
+
+
+def test_learned_priors_start_standard_and_average_scale_one():
+    model = ORACLE.model("moe", posterior="laplace", learn_prior=True)
+    params = model.init(jax.random.key(10))
+    np.testing.assert_allclose(model.prior(params).distribution.stddev(), np.full(2, np.sqrt(2)), rtol=1e-6)
+    params["prior"] = jnp.array([1.0, -1.0])
+    prior = model.prior(params)
+    assert isinstance(prior, Laplace)
+    scale = np.exp(prior.log_scale)
+    np.testing.assert_allclose(scale, 2 * np.exp([1, -1]) / np.exp([1, -1]).sum(), rtol=1e-6)
+
+
+def test_initial_parameters_follow_from_the_key():
+    model = toy.model("svae", ("normal", "label"))
+    first, again, other = (model.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert set(first["inference"]) == {"normal", "label", "normal->label", "label->normal"}
+    kernels = [params["inference"]["normal"]["head"]["kernel"] for params in (first, other)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+    twins = [first["inference"][name]["head"]["kernel"] for name in ("normal", "normal->label")]
+    assert np.abs(twins[0] - twins[1]).max() > 0.1
+
+
+def wrong_decoder(likelihood: str, output: int) -> Model:
+    good = Modality("a", (3,), Identity(), nn.Dense(3))
+    bad = Modality("b", (2,), Identity(), nn.Dense(output), likelihood)
+    return Model((good, bad), 2)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "message"),
+    [
+        ("normal", r"b: decoder output shape \(5,\) does not fit normal: needs \(2,\)"),
+        ("categorical", r"b: decoder output shape \(5,\) does not fit categorical: needs \(2, 'categories'\)"),
+    ],
+)
+def test_a_decoder_that_does_not_fit_names_both_shapes(likelihood, message):
+    with pytest.raises(UserError, match=message):
+        wrong_decoder(likelihood, 5).init(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"m7": np.zeros((4, 3))}, "unknown modality 'm7': the model has m0, m1, m2"),
+        ({}, "no modality given"),
+        ({"m0": np.zeros((4, 3)), "m1": np.zeros((5, 2))}, "different lengths {'m0': 4, 'm1': 5}"),
+        ({"m0": np.zeros((4, 9))}, r"m0: data of shape \(9,\), the modality is declared \(3,\)"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(data, message):
+    with pytest.raises(UserError, match=message):
+        ORACLE.model().batch(data)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 2), (3,), (1, 3), (5, 3)])
+def test_a_presence_mask_of_another_shape_is_refused(shape):
+    with pytest.raises(UserError, match=r"presence has shape .*: give one of shape \(6, 3\)"):
+        ORACLE.model().batch(DATA.x, jnp.ones(shape, bool))
+
+
+def test_modalities_left_out_are_missing():
+    batch = ORACLE.model().batch({"m2": DATA.x["m2"], "m0": DATA.x["m0"]}, jnp.ones((6, 3), bool).at[1, 0].set(False))
+    assert batch.present.tolist() == [[b != 1, False, True] for b in range(6)]
+    assert batch.x["m1"].shape == (6, 2)
+
+
+def test_infer_refuses_unknown_and_empty_subsets():
+    model = ORACLE.model()
+    params = model.init(jax.random.key(0))
+    with pytest.raises(UserError, match="unknown modality 'm9' in subset"):
+        model.infer(params, DATA, ["m0", "m9"])
+    with pytest.raises(UserError, match="an empty subset"):
+        model.infer(params, DATA, [])
+
+
+def test_unknown_likelihood_is_refused():
+    model = ORACLE.model()
+    broken = replace(model, modalities=(replace(model.modalities[0], likelihood="cauchy"),))
+    with pytest.raises(UserError, match="unknown likelihood 'cauchy': choose one of bernoulli, normal, laplace, categorical"):
+        broken.decode(model.init(jax.random.key(0)), jnp.zeros((1, 2)))
+
+
+def test_private_latents_must_be_given_to_decode():
+    model = PRIVATE.model()
+    with pytest.raises(ValueError, match="m0 has a private latent"):
+        model.decode(model.init(jax.random.key(0)), jnp.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("fusion", ["poe", "mopoe", "joint_network", "replacement_experts"])
+def test_laplace_posteriors_have_no_product(fusion):
+    with pytest.raises(UserError, match="laplace"):
+        ORACLE.model(fusion, posterior="laplace").init(jax.random.key(0))
+
+
+def test_own_likelihood_functions_are_used():
+    def student(output, scale):
+        return nn_student(output, scale)
+
+    import distrax
+
+    nn_student = lambda output, scale: distrax.Normal(output, 2 * scale)  # noqa: E731
+    model = ORACLE.model("poe")
+    own = replace(model, modalities=tuple(replace(m, likelihood=student) for m in model.modalities))
+    params = ORACLE.params(own)
+    z = jnp.zeros((6, 2))
+    expected = stats.norm.logpdf(np.asarray(DATA.x["m0"]), ORACLE.biases[0], 2 * ORACLE.noise).sum(-1)
+    np.testing.assert_allclose(own.log_likelihoods(params, z, DATA)[:, 0], expected, rtol=1e-5)

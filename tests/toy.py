@@ -1,0 +1,69 @@
+"""Small models and data of every likelihood, for tests that walk the registries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.models import MODELS
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+
+CLASSES = 4
+# Between them every likelihood; each model has three modalities of unlike shapes.
+KINDS = {"image-vector-label": ("bernoulli", "normal", "label"), "grid-text-vector": ("laplace", "text", "normal")}
+_SHAPES: dict[str, tuple[int, ...]] = {"normal": (3,), "laplace": (2, 2), "bernoulli": (2, 3), "label": (), "text": (4,)}
+_CATEGORIES = {"label": CLASSES, "text": 5}
+
+
+def modality(kind: str, private_dim: int = 0, weight: float = 1.0) -> Modality:
+    """A modality named after its kind, with one small hidden layer each way."""
+    categories = _CATEGORIES.get(kind, 0)
+    shape = _SHAPES[kind]
+    output = (*shape, categories) if categories else shape
+    likelihood = "categorical" if categories else kind
+    encoder, decoder = MLPEncoder((8,), categories), MLPDecoder(output, (8,))
+    return Modality(kind, shape, encoder, decoder, likelihood, scale=0.5, weight=weight, private_dim=private_dim)
+
+
+def model(row: str, kinds: Sequence[str]) -> Model:
+    """A row of MODELS over some kinds of modalities."""
+    chosen = MODELS[row]
+    private_dim = 2 if chosen.private else 0
+    modalities = tuple(modality(kind, private_dim) for kind in kinds)
+    return Model(modalities, latent_dim=3, fusion=chosen.fusion, joint_width=8, **chosen.options)
+
+
+def data(kinds: Sequence[str], n: int, seed: int = 0) -> dict[str, Array]:
+    """Tuples that share a class, which every modality shows plainly."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(CLASSES, size=n)
+    return {kind: jnp.asarray(_DRAW[kind](label, rng)) for kind in kinds}
+
+
+def _real(label: np.ndarray, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    centres = np.random.default_rng(1).normal(size=(CLASSES, *shape))
+    return np.float32(centres[label] + 0.3 * rng.normal(size=(len(label), *shape)))
+
+
+def _pixels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8, black or white."""
+    return np.uint8(255 * (_real(label, rng, _SHAPES["bernoulli"]) > 0))
+
+
+def _text(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The class in every position, the last one padding now and then."""
+    text = np.repeat(label[:, None] + 1, 4, axis=1)
+    text[rng.random(len(label)) < 0.3, 3] = -1
+    return np.int32(text)
+
+
+_DRAW: dict[str, Any] = {
+    "normal": lambda label, rng: _real(label, rng, _SHAPES["normal"]),
+    "laplace": lambda label, rng: _real(label, rng, _SHAPES["laplace"]),
+    "bernoulli": _pixels,
+    "label": lambda label, rng: np.int32(label),
+    "text": _text,
+}
