@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
+from mmvae_jax.evaluation.synergy import reassembly_accuracy
 
 from experiments.config import Config
 from experiments.runner import Experiment, main
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.mnist_split import mnist_split
 from mmvae_jax.evaluation import EvaluationSettings
-from mmvae_jax.evaluation.synergy import reassembly_accuracy
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder

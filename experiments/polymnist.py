@@ -17,6 +17,7 @@ from experiments.runner import Experiment, main
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.evaluation import EvaluationSettings
+from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.training import Training
@@ -69,7 +70,7 @@ EXPERIMENT = Experiment(
             epochs=300,
             architecture=Model((), latent_dim=512),
             training=Training(steps=0, batch_size=256, learning_rate=1e-3, beta=2.5),
-            evaluation=EvaluationSettings(),
+            evaluation=EvaluationSettings(classifier=ClassifierSettings(steps=3000)),
         ),
     },
     load=lambda config: polymnist(config.data, config.own.backgrounds),

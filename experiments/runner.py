@@ -23,13 +23,15 @@ from mmvae_jax.model import Modality, Model
 from mmvae_jax.models import model_table
 from mmvae_jax.plotting import draw_all
 from mmvae_jax.report import write_report
-from mmvae_jax.runlog import RunLog
+from mmvae_jax.runlog import RunLog, read_log
 from mmvae_jax.sharding import start_hosts
 from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
 
 # What may differ between a run and its continuation.
 _FREE = ("out", "cache", "fresh", "eval_only", "list_models", "evaluation", "saving")
 _FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
+# Steps between two looks at signals, checkpoints and the log.
+_STEPS_AT_ONCE = 25
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     if not config.fresh:
         free = _FREE + (_FREE_WITHOUT_SCHEDULE if prepared.training.schedule == "constant" else ())
         check_config(folder, record, free)
-    state, seconds = _train(config, prepared, folder, record)
+    state = _train(config, prepared, folder, record)
     if state is None:
         return
     steps = int(state.step)
@@ -126,8 +128,9 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     metrics = evaluate(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
     if experiment.metrics is not None:
         metrics |= experiment.metrics(config, model, state.params, prepared.dataset, key)
+    seconds = read_log(folder)[-1]["seconds"]
     metrics |= {"train/steps": steps, "train/seconds": seconds}
-    metrics["train/examples_per_second"] = steps * training.batch_size / max(seconds, 1e-9)
+    metrics["train/examples_per_second"] = steps * training.batch_size / seconds
     _write_json(folder / "metrics.json", metrics)
     figures = draw_all(model, state.params, prepared.dataset, metrics, key, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
@@ -143,10 +146,8 @@ def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
     return {**record, "architecture": architecture, "dataset": prepared.dataset.provenance}
 
 
-def _train(
-    config: Config, prepared: Prepared, folder: Path, record: dict[str, Any]
-) -> tuple[TrainState | None, float]:
-    """The trained state and the seconds it took; no state if a signal stopped it."""
+def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, Any]) -> TrainState | None:
+    """The trained state; None if a signal stopped it."""
     dataset, model, training, template = prepared
     saving = config.saving
     with Checkpoints(
@@ -160,11 +161,11 @@ def _train(
         write_config(folder, record)
         state = template if restored is None else restored
         start = int(state.step)
+        if config.eval_only or start >= training.steps:
+            return state
+        if start:
+            _say(f"resuming at step {start} of {training.steps}")
         with RunLog(folder, training.steps, start, training.batch_size) as log, Interrupts() as interrupts:
-            if config.eval_only or start >= training.steps:
-                return state, log.seconds
-            if start:
-                _say(f"resuming at step {start} of {training.steps}")
 
             def after(state: TrainState, progress: Progress) -> bool:
                 extra = {
@@ -180,16 +181,16 @@ def _train(
                 return interrupts.requested is not None
 
             try:
-                state = fit(model, dataset.train, training, state=state, after=after)
+                at_once = min(_STEPS_AT_ONCE, saving.every_steps or _STEPS_AT_ONCE)
+                state = fit(model, dataset.train, training, state=state, after=after, steps_per_dispatch=at_once)
             except Diverged as error:
                 saved = checkpoints.steps()
                 last = f"step {saved[-1]} in {folder / 'checkpoints'}" if saved else "none yet"
                 raise UserError(f"{error} (last good checkpoint: {last})") from None
-            seconds = log.seconds
             if interrupts.requested and int(state.step) < training.steps:
                 _say(f"{interrupts.requested}: saved step {int(state.step)}; the same command resumes there")
-                return None, seconds
-    return state, seconds
+                return None
+    return state
 
 
 def _say(line: str) -> None:

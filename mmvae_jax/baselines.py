@@ -52,7 +52,7 @@ class CVAE:
         """Fresh parameters."""
         inference_key, condition_key, decoder_key = jax.random.split(key, 3)
         x, y = self.target.example, self.condition.example
-        condition = self.condition.encoder.init(condition_key, y)["params"]
+        condition = self.condition.encoder.init(condition_key, y).get("params", {})
         z = self._with_features({"condition": condition}, jnp.zeros((1, self.latent_dim)), y)
         return {
             "inference": self._inference.init(inference_key, x, y)["params"],
@@ -130,7 +130,7 @@ class BaselineSettings:
       hidden_units: of the RBM.
       rbm_epochs: passes of the RBM through the data.
       steps: of Adam, for the network and the VAE.
-      batch_size: of the network, the VAE and the RBM.
+      batch_size: of the network and the VAE.
       learning_rate: of Adam.
     """
 
@@ -212,9 +212,8 @@ def logistic(data: Data, key: Array, settings: BaselineSettings) -> Int[np.ndarr
 def rbm(data: Data, key: Array, settings: BaselineSettings) -> Int[np.ndarray, "T"]:
     """Logistic regression on the hidden units of a restricted Boltzmann machine."""
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    machine = BernoulliRBM(
-        settings.hidden_units, batch_size=settings.batch_size, n_iter=settings.rbm_epochs, random_state=seed
-    ).fit(_flat(data.train_x))
+    machine = BernoulliRBM(settings.hidden_units, n_iter=settings.rbm_epochs, random_state=seed)
+    machine.fit(_flat(data.train_x))
     return _read_out(data, lambda x: machine.transform(_flat(x)))
 
 

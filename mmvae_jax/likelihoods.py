@@ -50,7 +50,7 @@ def log_prob(
       x: the data; a negative class index is padding and contributes nothing.
       event_ndims: the number of axes in the modality's shape.
     """
-    if jnp.issubdtype(x.dtype, jnp.integer):
+    if jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(distribution.dtype, jnp.integer):
         elementwise = jnp.where(x >= 0, distribution.log_prob(jnp.maximum(x, 0)), 0.0)
     else:
         elementwise = distribution.log_prob(x)

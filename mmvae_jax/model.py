@@ -115,8 +115,18 @@ class Model:
 
     @cached_property
     def rule(self) -> Fusion:
-        """The fusion with its options applied."""
-        return get_fusion(self.fusion, self.names, self.subsets, self.prior_expert, self.empty_subset)
+        """The fusion with its options applied.
+
+        Raises:
+          UserError: for a wrong option, or Laplace posteriors where the fusion multiplies.
+        """
+        rule = get_fusion(self.fusion, self.names, self.subsets, self.prior_expert, self.empty_subset)
+        if self.posterior == "laplace" and (rule.whole_subset or len(rule.networks(self.names)) > len(self.names)):
+            raise UserError(
+                f"posterior=laplace with fusion {self.fusion}: Laplace densities have no closed-form product; use moe, "
+                "without subsets, or posterior=gaussian"
+            )
+        return rule
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:
@@ -282,7 +292,7 @@ class Model:
         """A dict from modality name to array as a Batch; modalities left out are marked missing.
 
         Raises:
-          UserError: for an unknown modality, a wrong shape, unequal lengths or NaN in observed data.
+          UserError: for an unknown modality, a wrong shape or unequal lengths.
         """
         if isinstance(data, Batch):
             return data
@@ -296,7 +306,10 @@ class Model:
         size = next(iter(sizes.values()))
         x = {m.name: self._checked(m, data.get(m.name), size) for m in self.modalities}
         given = jnp.array([name in data for name in self.names])
-        present = jnp.broadcast_to(given, (size, len(given))) if present is None else jnp.asarray(present) & given
+        present = jnp.ones((size, len(given)), bool) if present is None else jnp.asarray(present)
+        if present.shape != (size, len(given)):
+            raise UserError(f"presence has shape {present.shape}: give one of shape {(size, len(given))}")
+        present &= given
         return Batch(x, present, jnp.full(size, -1, jnp.int32))
 
     def _checked(self, modality: Modality, x: Any, size: int) -> Array:
@@ -312,7 +325,7 @@ class Model:
         observed = {}
         for i, m in enumerate(self.modalities):
             x = batch.x[m.name]
-            x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+            x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 and not m.discrete else x
             mask = batch.present[:, i].reshape(-1, *[1] * len(m.shape))
             observed[m.name] = jnp.where(mask, x, jnp.zeros_like(x))
         return observed
@@ -329,10 +342,12 @@ class Model:
         posterior = POSTERIORS[self.posterior].from_outputs(outputs)
         if self.rule.prior_expert != "quotient":
             return posterior
-        # var = M/(M-1) sigmoid(v) keeps the quotient's precision positive (MVAE supplement, section 3).
+        # var = M/(M-1) sigmoid(v) keeps the quotient's precision, (M-1)/M sum_m e^-v_m for all modalities, positive (MVAE
+        # supplement, section 3). Beyond v = 10 float32 would round it away: v stays there, with its gradient.
+        v = posterior.log_var - jax.lax.stop_gradient(jnp.maximum(posterior.log_var - 10, 0))
         m = len(self.modalities)
         bound = jnp.log(m / (m - 1)) if m > 1 else 0.0
-        return Gaussian(posterior.mean, bound + jax.nn.log_sigmoid(posterior.log_var))
+        return Gaussian(posterior.mean, bound + jax.nn.log_sigmoid(v))
 
     def _private(self, modality: Modality, outputs: Float[Array, "B 2d"], present: Bool[Array, "B"]) -> Posterior:
         posterior = POSTERIORS[self.posterior].from_outputs(outputs)

@@ -126,7 +126,7 @@ def train_step(
         return objective(model, params, key, batch, training.beta_at(state.step), training.options)
 
     (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = training.optimizer().update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 
 from mmvae_jax.gaussian import Gaussian  # noqa: E402
 from mmvae_jax.laplace import Laplace  # noqa: E402
+from tests.by_hand import noise  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +30,14 @@ def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     modalities a model has. Objectives must be asked for expectation="all", or have one component.
     """
 
+    def draw(mean: jax.Array, scale: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.broadcast_to(mean + scale * noise(mean.shape[-1]).astype(mean.dtype), (*shape, *mean.shape))
+
     def gaussian_sample(self: Gaussian, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        return jnp.broadcast_to(self.mean + jnp.exp(0.5 * self.log_var) * noise(self.mean), (*shape, *self.mean.shape))
+        return draw(self.mean, jnp.exp(0.5 * self.log_var), shape)
 
     def laplace_sample(self: Laplace, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        return jnp.broadcast_to(self.mean + jnp.exp(self.log_scale) * noise(self.mean), (*shape, *self.mean.shape))
-
-    def noise(mean: jax.Array) -> jax.Array:
-        return jnp.linspace(-0.5, 0.7, mean.shape[-1], dtype=mean.dtype)
+        return draw(self.mean, jnp.exp(self.log_scale), shape)
 
     monkeypatch.setattr(Gaussian, "sample", gaussian_sample)
     monkeypatch.setattr(Laplace, "sample", laplace_sample)

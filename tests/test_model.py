@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -252,14 +253,11 @@ def test_laplace_posteriors_have_no_product(fusion):
 
 
 def test_own_likelihood_functions_are_used():
-    def student(output, scale):
-        return nn_student(output, scale)
+    def wide(mean: jax.Array, scale: float) -> distrax.Distribution:
+        return distrax.Normal(mean, 2 * scale)
 
-    import distrax
-
-    nn_student = lambda output, scale: distrax.Normal(output, 2 * scale)  # noqa: E731
     model = ORACLE.model("poe")
-    own = replace(model, modalities=tuple(replace(m, likelihood=student) for m in model.modalities))
+    own = replace(model, modalities=tuple(replace(m, likelihood=wide) for m in model.modalities))
     params = ORACLE.params(own)
     z = jnp.zeros((6, 2))
     expected = stats.norm.logpdf(np.asarray(DATA.x["m0"]), ORACLE.biases[0], 2 * ORACLE.noise).sum(-1)

@@ -70,6 +70,7 @@ class ImageClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B N"]:
+        """Logits of the classes."""
         x = x - 0.5
         for width in (32, 64, 64):
             x = nn.relu(Conv(width, kernel=3, stride=2, padding=1)(x))
@@ -88,6 +89,7 @@ class SequenceClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Int[Array, "B L"], train: bool = False) -> Float[Array, "B N"]:
+        """Logits of the classes."""
         x = jax.nn.one_hot(x, self.symbols)[:, None]
         for _ in range(2):
             x = nn.relu(Conv(64, kernel=(1, 3), padding=(0, 1))(x))
@@ -104,6 +106,7 @@ class VectorClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Num[Array, "B ..."], train: bool = False) -> Float[Array, "B N"]:
+        """Logits of the classes."""
         x = jax.nn.one_hot(x, self.symbols) if self.symbols else x
         for _ in range(2):
             x = nn.relu(nn.Dense(128)(x.reshape(len(x), -1)))

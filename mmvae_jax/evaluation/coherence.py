@@ -14,7 +14,8 @@ from mmvae_jax import likelihoods
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import Classifier, classify
-from mmvae_jax.model import Codes, Model, Params
+from mmvae_jax.evaluation.latents import draw_latents
+from mmvae_jax.model import Model, Params
 
 Modules = tuple[nn.Module, ...]
 
@@ -30,8 +31,7 @@ def subset_coherence(
     """The fraction of tuples whose generated x_m is classified as the tuple's label, for every subset A and target m.
 
     One z ~ q(z|X_A) for every tuple, decoded to every modality's mean (mode, for class indices). Conditional coherence
-    where m is not in A, self-coherence where it is. Private latents s_m come from q(s_m|x_m) for m in A, else from their
-    prior.
+    where m is not in A, self-coherence where it is.
 
     Args:
       model: any model.
@@ -111,9 +111,7 @@ def _conditional_classes(
 
     def one(arguments: tuple[Array, Array]) -> Int[Array, "B M"]:
         subset_key, mask = arguments
-        z_key, private_key = jax.random.split(subset_key)
-        z = model.given(params, codes, batch.present, mask).sample(z_key)
-        private = _private(model, codes, mask, private_key, z.shape[:1])
+        z, private = draw_latents(model, params, codes, batch.present, mask, subset_key)
         return _classes(model, modules, params, weights, z, private)
 
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))
@@ -133,14 +131,3 @@ def _prior_classes(
     private = model.private_prior_draws(private_key, (size,))
     return _classes(model, modules, params, weights, z, private)
 
-
-def _private(
-    model: Model, codes: Codes, mask: Bool[Array, "M"], key: Array, shape: tuple[int, ...]
-) -> dict[str, Float[Array, "B d"]]:
-    prior_key, posterior_key = jax.random.split(key)
-    draws = model.private_prior_draws(prior_key, shape)
-    for i, name in enumerate(model.names):
-        if name in draws:
-            own = codes.private[name].sample(jax.random.fold_in(posterior_key, i))
-            draws[name] = jnp.where(mask[i], own, draws[name])
-    return draws

@@ -1,0 +1,79 @@
+"""Several seeds at once: one vmapped step against one step a seed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from benchmarks.measure import Work
+from benchmarks.models import SHAPE, dataset
+from benchmarks.scales import Scale
+from mmvae_jax.data.batching import Split, batch_at
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.training import Training, TrainState, init_state, train_step
+
+Step = Callable[[TrainState, PyTree, PyTree], TrainState]
+
+
+class Seeds(NamedTuple):
+    """Runs that differ in their seed: leaves of state and plans have a leading axis of seeds."""
+
+    states: TrainState
+    plans: PyTree
+    step: Step
+    together: Step
+
+
+def quick_model() -> Model:
+    """The networks of PolyMNIST's quick preset, which is what several seeds are trained of on a CPU."""
+    widths = (16, 32, 64)
+    encoder, decoder = ConvEncoder(widths, hidden=128), ConvDecoder(SHAPE, widths[::-1])
+    return Model(tuple(Modality(f"m{i}", SHAPE, encoder, decoder, "laplace", 0.1) for i in range(5)), 32)
+
+
+def prepare_seeds(model: Model, training: Training, split: Split, count: int) -> Seeds:
+    """States, plans, the step of one run and the step of all."""
+    keys = jax.random.split(jax.random.key(0), count)
+    states = jax.vmap(lambda key: init_state(model, training, key))(keys)
+    plans = jax.vmap(split.plan, (None, 0))(split.arrays, keys)
+    per_epoch = split.size // training.batch_size
+
+    def step(state: TrainState, arrays: PyTree, plan: PyTree) -> TrainState:
+        start = state.step % per_epoch * training.batch_size
+        return train_step(model, training, state, batch_at(split, arrays, plan, start, training.batch_size))[0]
+
+    together = jax.jit(jax.vmap(step, (0, None, 0)), donate_argnums=0)
+    return Seeds(states, plans, jax.jit(step, donate_argnums=0), together)
+
+
+def separately(seeds: Seeds) -> list[tuple[TrainState, PyTree]]:
+    """State and plan of every seed by itself."""
+    count = len(seeds.states.step)
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], (seeds.states, seeds.plans)) for i in range(count)]
+
+
+def parallel(scale: Scale, data: str | None, count: int) -> Work:
+    """The quick preset's step for every seed."""
+    training = Training(steps=10**6, batch_size=min(64, 4 * scale.batch), learning_rate=4e-3)
+    split = dataset(data).train
+    seeds = prepare_seeds(quick_model(), training, split, count)
+    alone = separately(seeds)
+    states, plans = jax.tree.map(jnp.copy, (seeds.states, seeds.plans))
+
+    def call() -> None:
+        nonlocal states
+        for _ in range(scale.steps):
+            states = seeds.together(states, split.arrays, plans)
+        jax.block_until_ready(states)
+
+    def one_by_one() -> None:
+        for i, (state, plan) in enumerate(alone):
+            for _ in range(scale.steps):
+                state = seeds.step(state, split.arrays, plan)
+            alone[i] = (jax.block_until_ready(state), plan)
+
+    notes = {"seeds": count}
+    return Work(call, "seed step", count * scale.steps, rival=one_by_one, rival_name="separate runs", notes=notes)

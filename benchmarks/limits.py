@@ -1,0 +1,84 @@
+"""The arithmetic limit: operations of the plain formulation over the matrix-product speed of this machine."""
+
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder, conv_size
+
+_CALLS = 6
+
+
+def matmul_flops_per_second(size: int = 2048, dtype: str = "float32", precision: str | None = None) -> float:
+    """The fastest of a few square matrix products on the default device, in operations a second."""
+    a, b = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in range(2))
+    product = jax.jit(partial(jnp.matmul, precision=precision))
+    product(a, b).block_until_ready()
+    best = float("inf")
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        product(a, b).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def encoder_flops(modality: Modality, outputs: int) -> tuple[float, float]:
+    """Operations of one forward pass of an encoder and its heads, all and those of the first layer.
+
+    Args:
+      modality: with a `ConvEncoder`.
+      outputs: width of the heads.
+    """
+    net = modality.encoder
+    assert isinstance(net, ConvEncoder)
+    (*image, channels), layers = modality.shape, []
+    for width in net.widths:
+        image = conv_size((image[0], image[1]), net.kernel, net.stride, net.padding)
+        layers.append(2 * image[0] * image[1] * _area(net.kernel) * channels * width)
+        channels = width
+    features = image[0] * image[1] * channels
+    if net.hidden is not None:
+        layers.append(2 * features * net.hidden)
+        features = net.hidden
+    return sum(layers) + 2 * features * outputs, layers[0]
+
+
+def decoder_flops(modality: Modality, latent_dim: int) -> float:
+    """Operations of one forward pass of a `ConvDecoder`."""
+    net = modality.decoder
+    assert isinstance(net, ConvDecoder)
+    sizes = [net.shape[:2]]
+    for _ in net.widths:
+        sizes.append(conv_size(sizes[-1], net.kernel, net.stride, net.padding))
+    grids, widths = sizes[:0:-1], (*net.widths, net.shape[2])
+    features, total = latent_dim, 0
+    if net.hidden is not None:
+        total += 2 * features * net.hidden
+        features = net.hidden
+    total += 2 * features * grids[0][0] * grids[0][1] * widths[0]
+    for (rows, columns), inputs, outputs in zip(grids, widths, widths[1:], strict=False):
+        total += 2 * rows * columns * _area(net.kernel) * inputs * outputs
+    return total
+
+
+def encode_flops(model: Model) -> float:
+    """Operations of encoding one tuple."""
+    return sum(encoder_flops(m, 2 * model.latent_dim)[0] for m in model.modalities)
+
+
+def decode_flops(model: Model) -> float:
+    """Operations of decoding one latent to every modality."""
+    return sum(decoder_flops(m, model.latent_dim) for m in model.modalities)
+
+
+def step_flops(model: Model, batch_size: int) -> float:
+    """Operations of one training step: forward, and backward by weights and by inputs (not by the data)."""
+    first = sum(encoder_flops(m, 2 * model.latent_dim)[1] for m in model.modalities)
+    return batch_size * (3 * (encode_flops(model) + decode_flops(model)) - first)
+
+
+def _area(kernel: int | tuple[int, int]) -> int:
+    return kernel**2 if isinstance(kernel, int) else kernel[0] * kernel[1]
