@@ -81,9 +81,7 @@ ENTRIES: dict[str, Entry] = {
     **{f"modalities/random-{m}": _random(m) for m in RANDOM_SIZES},
     **{f"batch/{size}": Entry("training:batch", f"training step, batch {size}", (size,)) for size in BATCHES},
     **{f"latent/{dim}": Entry("training:latent", f"training step, latent {dim}", (dim,)) for dim in LATENTS},
-    **{
-        f"samples/{k}": Entry("generation:samples", f"joint log-likelihood of a tuple, K={k}", (k,)) for k in SAMPLES
-    },
+    **{f"samples/{k}": Entry("generation:samples", f"joint log-likelihood of a tuple, K={k}", (k,)) for k in SAMPLES},
     **{f"seeds/{n}": Entry("seeds:parallel", f"{n} seeds, one step each, under one vmap", (n,)) for n in SEEDS},
     "effects/convolutions": Entry("effects:convolutions", "training step against one with lax convolutions"),
     "effects/dispatch": Entry("effects:dispatch", "a dispatch a step against one lax.while_loop"),

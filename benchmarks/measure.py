@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 Call = Callable[[], float | None]
@@ -25,7 +26,8 @@ class Work:
       rival_name: who.
       peer: the job that MultiVae does in turn (see `peer.py`), if it is asked to.
       notes: further numbers for the JSON, filled in by the case or while it runs.
-      finish: called after the last measurement, with the peer's notes on its job.
+      compare: called with the peer's notes on its job, to enter in `notes` how far its numbers are from ours.
+      finish: called after the last measurement.
     """
 
     call: Call
@@ -36,7 +38,8 @@ class Work:
     rival_name: str = ""
     peer: Mapping[str, Any] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
-    finish: Callable[[Mapping[str, Any]], None] = lambda notes: None
+    compare: Callable[[Mapping[str, Any]], None] | None = None
+    finish: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,13 @@ def _seconds(call: Call) -> float:
     return time.perf_counter() - start if own is None else own
 
 
-def peak_memory_mib(who: int = resource.RUSAGE_SELF) -> float:
-    """The largest resident set that this process (or any child that has ended) has had."""
-    peak = resource.getrusage(who).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+def peak_memory_mib() -> float:
+    """The largest resident set that this process, or any child that has ended, has had."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    # Linux lets ru_maxrss start at the parent's size; VmHWM is of this program alone.
+    own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return max(children, int(own.split()[1]) / 2**10)

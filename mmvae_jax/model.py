@@ -342,7 +342,7 @@ class Model:
         posterior = POSTERIORS[self.posterior].from_outputs(outputs)
         if self.rule.prior_expert != "quotient":
             return posterior
-        # var = M/(M-1) sigmoid(v) keeps the quotient's precision, (M-1)/M sum_m e^-v_m for all modalities, positive (MVAE
+        # var = M/(M-1) sigmoid(v) keeps the precision of the quotient, (M-1)/M sum_m e^-v_m for all, positive (MVAE
         # supplement, section 3). Beyond v = 10 float32 would round it away: v stays there, with its gradient.
         v = posterior.log_var - jax.lax.stop_gradient(jnp.maximum(posterior.log_var - 10, 0))
         m = len(self.modalities)

@@ -46,5 +46,5 @@ def fusion(scale: Scale, data: str | None, count: int) -> Work:
         work.notes["relative_difference_of_kl"] = abs(ours - peer_notes["kl"]) / abs(ours)
 
     peer = {"job": "fusion", "modalities": count, "batch": scale.fusion_batch, "latent": scale.fusion_latent}
-    work = Work(call, notes={"modalities": count}, peer=peer if count <= PEER_FUSION_LIMIT else None, finish=compare)
+    work = Work(call, notes={"modalities": count}, peer=peer if count <= PEER_FUSION_LIMIT else None, compare=compare)
     return work

@@ -38,7 +38,7 @@ def compile_step(scale: Scale, data: str | None, cache: str) -> Work:
         done = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True)
         return json.loads(done.stdout.splitlines()[-1])["compile"]
 
-    return Work(call, unit="process", finish=lambda notes: folder.cleanup())
+    return Work(call, unit="process", finish=folder.cleanup)
 
 
 def first_step(scale: Scale, data: str | None, cache: str) -> Work:
@@ -61,7 +61,7 @@ def first_step(scale: Scale, data: str | None, cache: str) -> Work:
         command = [sys.executable, "-m", "experiments.polymnist", *options, f"--out={out}"]
         return seconds_until(out / "log.jsonl", command)
 
-    return Work(call, unit="process", finish=lambda notes: folder.cleanup())
+    return Work(call, unit="process", finish=folder.cleanup)
 
 
 def seconds_until(path: Path, command: Sequence[str]) -> float:

@@ -60,7 +60,7 @@ def save(scale: Scale, data: str | None) -> Work:
         with Checkpoints(Path(folder.name) / "checkpoints", every_steps=0, every_minutes=0) as checkpoints:
             checkpoints.save(state._replace(step=state.step + next(steps)), 0.0)
 
-    return Work(call, unit="state", notes=_size(state), finish=lambda notes: folder.cleanup())
+    return Work(call, unit="state", notes=_size(state), finish=folder.cleanup)
 
 
 def restore(scale: Scale, data: str | None) -> Work:
@@ -73,7 +73,7 @@ def restore(scale: Scale, data: str | None) -> Work:
         with Checkpoints(Path(folder.name), every_steps=0, every_minutes=0) as checkpoints:
             jax.block_until_ready(checkpoints.restore(state, print))
 
-    return Work(call, unit="state", notes=_size(state), finish=lambda notes: folder.cleanup())
+    return Work(call, unit="state", notes=_size(state), finish=folder.cleanup)
 
 
 def evaluation(scale: Scale, data: str | None) -> Work:
@@ -86,7 +86,7 @@ def evaluation(scale: Scale, data: str | None) -> Work:
     def call() -> None:
         evaluate(run.model, run.state.params, found, jax.random.key(0), settings, folder.name, _silent)
 
-    return Work(call, finish=lambda notes: folder.cleanup())
+    return Work(call, finish=folder.cleanup)
 
 
 def classifiers(scale: Scale, data: str | None) -> Work:
@@ -98,7 +98,7 @@ def classifiers(scale: Scale, data: str | None) -> Work:
         shutil.rmtree(folder.name)
         trained_classifiers(found, folder.name, settings.classifier, _silent)
 
-    return Work(call, finish=lambda notes: folder.cleanup())
+    return Work(call, finish=folder.cleanup)
 
 
 def _settings(scale: Scale) -> EvaluationSettings:

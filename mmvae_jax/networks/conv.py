@@ -2,8 +2,9 @@
 
 `conv2d` and `conv_transpose2d` are one geometry of windows read in two directions, so each is the
 other's adjoint. The CPU runs both as one matrix product beside `_patches` (cut the windows out) or
-`_overlap_add` (lay them down and sum); other platforms run `lax.conv_general_dilated`, whose
-gradients are several times slower on the CPU and a hundred times slower there inside `lax.scan`.
+`_overlap_add` (lay them down and sum), which stores `kh kw / stride^2` copies of the image; other
+platforms run `lax.conv_general_dilated`, whose gradients take several times as long on the CPU,
+and tens of times inside its `lax.scan`.
 """
 
 import itertools
