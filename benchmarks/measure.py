@@ -44,7 +44,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds a unit, one entry a repeat; `rival` is empty without one; `first` is the warm-up, compilation included."""
+    """Seconds a unit, one entry a repeat; `rival` is empty without one; `first` is the warm-up, with compilation."""
 
     ours: list[float]
     rival: list[float]

@@ -4,6 +4,8 @@ It runs in an environment of its own, without this library: `{"job": name, ...}`
 once and answers its seconds, the end of stdin ends it. Architectures are MultiVae's own for PolyMNIST, 32-64-128.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import os
 import sys
@@ -19,29 +21,31 @@ NAMES = [f"m{i}" for i in range(5)]
 
 
 def import_multivae():
-    """MultiVae's modules; a torchvision built for another PyTorch is let pass, since nothing here uses its operators."""
+    """MultiVae's modules, and what must stay alive as long as they.
+
+    A torchvision built for another PyTorch fails to load its operators; nothing here uses them, so they are declared.
+    """
+    library = torch.library.Library("torchvision", "FRAGMENT")
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        missing = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
-            missing.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_multivae.kept = missing  # the operators live as long as this object
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import multivae.data.datasets.base
     import multivae.models
     import multivae.models.base
     import multivae.models.nn.mmnist
 
-    return multivae
+    return multivae, library
 
 
 class Peer:
     """The jobs, on one device."""
 
     def __init__(self, device: str):
-        self.multivae = import_multivae()
+        self.multivae, self.library = import_multivae()
         self.device = device
 
     def model(self, fusion: str, latent: int):
@@ -123,7 +127,7 @@ class Peer:
         models = self.multivae.models
         given = {name: _given(self.multivae, *code) for name, *code in zip(names, mean, log_var, strict=True)}
         config = models.MoPoEConfig(n_modalities=modalities, latent_dim=latent)
-        decoders = {name: _nothing(self.multivae) for name in names}
+        decoders = {name: _nothing(self.multivae, latent) for name in names}
         model = models.MoPoE(config, encoders=given, decoders=decoders).to(self.device)
         blank = {name: torch.zeros(batch, 1, device=self.device) for name in names}
         inputs = self.multivae.data.datasets.base.MultimodalBaseDataset(blank)
@@ -155,16 +159,16 @@ def _given(multivae, mean: torch.Tensor, log_var: torch.Tensor):
     return Given()
 
 
-def _nothing(multivae):
+def _nothing(multivae, latent: int):
     """A decoder that is never called."""
     base = multivae.models.nn.mmnist
 
     class Nothing(base.BaseDecoder):
-        def __init__(self, latent_dim: int):
+        def __init__(self):
             super().__init__()
-            self.latent_dim = latent_dim
+            self.latent_dim = latent
 
-    return Nothing
+    return Nothing()
 
 
 def peak_memory_mib() -> float:

@@ -127,7 +127,7 @@ def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:
     """The configuration that a run's `config.json` records, in an experiment whose preset is `default`."""
 
     def rebuilt(value: Any, saved: Any) -> Any:
-        if is_dataclass(value) and isinstance(saved, Mapping):
+        if is_dataclass(value) and not isinstance(value, type) and isinstance(saved, Mapping):
             known = {field.name: getattr(value, field.name) for field in fields(value) if field.name in saved}
             return replace(value, **{name: rebuilt(old, saved[name]) for name, old in known.items()})
         return tuple(saved) if isinstance(saved, list) else saved

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from experiments.config import Config, Own, from_record, parse
 from mmvae_jax.checkpoints import Checkpoints, check_config, prepare_folder, read_config, write_config
@@ -141,9 +142,13 @@ def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
     """The resolved configuration as plain values."""
     record = {name: value for name, value in vars(config).items() if name != "architecture"}
     record["training"] = prepared.training
-    record = {name: asdict(value) if is_dataclass(value) else value for name, value in record.items()}
+    record = {name: _plain(value) for name, value in record.items()}
     architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
     return {**record, "architecture": architecture, "dataset": prepared.dataset.provenance}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, Any]) -> TrainState | None:
@@ -169,8 +174,8 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
 
             def after(state: TrainState, progress: Progress) -> bool:
                 extra = {
-                    "learning_rate": float(training.learning_rate_at(progress.step)),
-                    "beta": float(training.beta_at(progress.step)),
+                    "learning_rate": float(jnp.asarray(training.learning_rate_at(progress.step))),
+                    "beta": float(jnp.asarray(training.beta_at(progress.step))),
                 }
                 log.report(progress.step, progress.terms | extra)
                 loss = progress.terms["loss"]

@@ -38,7 +38,9 @@ class Stepped(Protocol):
     """A pytree that counts its optimizer steps, such as `training.TrainState`."""
 
     @property
-    def step(self) -> Int[Array, ""]: ...
+    def step(self) -> Int[Array, ""]:
+        """Optimisation steps taken."""
+        ...
 
 
 State = TypeVar("State", bound=Stepped)

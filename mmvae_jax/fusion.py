@@ -11,7 +11,7 @@ arithmetic of geometric (`mopoe`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool
 
 from mmvae_jax import gaussian, subsets
 from mmvae_jax.errors import UserError
+from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.laplace import Laplace
 from mmvae_jax.mixture import Mixture, Posterior
 
@@ -134,8 +135,8 @@ def fuse(
         "quotient": 1.0 - count,
     }
     power = jnp.where(count == 0, 1.0, powers[prior_expert])
-    known = gaussian.only_where(experts, available.T)
-    products = jax.vmap(gaussian.product, (None, 0, None, 0))(known, rows, prior, power)
+    known = gaussian.only_where(cast(Gaussian, experts), available.T)
+    products = jax.vmap(gaussian.product, (None, 0, None, 0))(known, rows, cast(Gaussian, prior), power)
     return Mixture(log_weights, products)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import distrax
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 
@@ -30,7 +31,7 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
-        return self.distribution.log_prob(z)
+        return jnp.asarray(self.distribution.log_prob(z))
 
     def kl(self, other: "Gaussian") -> Float[Array, "*B"]:
         """KL(self || other) in nats, summed over D; batch axes broadcast."""
@@ -103,7 +104,7 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
     """
     precision_p, precision_q = jnp.exp(-p.log_var), jnp.exp(-q.log_var)
     precision = precision_p - precision_q
-    if not isinstance(precision, jax.core.Tracer) and bool(jnp.any(precision <= 0)):
+    if not isinstance(precision, Tracer) and bool(jnp.any(precision <= 0)):
         where = tuple(int(i) for i in jnp.argwhere(precision <= 0)[0])
         raise ValueError(
             f"Gaussian quotient undefined at index {where}: precision {float(precision[where]):.3g} <= 0; "

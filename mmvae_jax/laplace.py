@@ -21,15 +21,15 @@ class Laplace(NamedTuple):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
         """Reparameterised draws; `shape` is the leading sample shape."""
-        return self.distribution.sample(seed=key, sample_shape=shape)
+        return jnp.asarray(self.distribution.sample(seed=key, sample_shape=shape))
 
     def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
-        return self.distribution.log_prob(z)
+        return jnp.asarray(self.distribution.log_prob(z))
 
     def kl(self, other: "Laplace") -> Float[Array, "*B"]:
         """KL(self || other) in nats, summed over D; batch axes broadcast."""
-        return self.distribution.kl_divergence(other.distribution)
+        return jnp.asarray(self.distribution.kl_divergence(other.distribution))
 
     @classmethod
     def with_scale(cls, scale: Float[Array, "D"]) -> "Laplace":

@@ -60,5 +60,5 @@ def log_prob(
 def point_estimate(distribution: distrax.Distribution) -> Array:
     """What to show of p(x|z): the mode of class indices, the mean of everything else."""
     if jnp.issubdtype(distribution.dtype, jnp.integer) and not isinstance(distribution, distrax.Bernoulli):
-        return distribution.mode()
-    return distribution.mean()
+        return jnp.asarray(distribution.mode())
+    return jnp.asarray(distribution.mean())

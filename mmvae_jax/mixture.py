@@ -1,16 +1,33 @@
 """Mixtures of posteriors: what every fusion returns and every objective integrates over."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.laplace import Laplace
-
-Posterior = Gaussian | Laplace
 Expectation = Literal["stratified", "sample", "all"]
+
+
+class Posterior(Protocol):
+    """What mixtures and objectives need of a density over the last axis: `gaussian.Gaussian`, `laplace.Laplace`."""
+
+    @property
+    def mean(self) -> Float[Array, "*B D"]:
+        """The mean."""
+        ...
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
+        """Reparameterised draws; `shape` is the leading sample shape."""
+        ...
+
+    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+        """Log-density in nats, summed over D."""
+        ...
+
+    def kl(self, other: Any) -> Float[Array, "*B"]:
+        """KL(self || other) in nats, for another of the same family."""
+        ...
 
 
 class Mixture(NamedTuple):
@@ -43,6 +60,7 @@ class Mixture(NamedTuple):
 
     @property
     def batch_size(self) -> int:
+        """B."""
         return self.log_weights.shape[1]
 
 

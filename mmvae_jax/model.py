@@ -173,7 +173,7 @@ class Model:
     def encode(self, params: Params, batch: Batch) -> Codes:
         """Run all inference networks on a batch, absent modalities blanked."""
         inputs = list(self._observed(batch).values())
-        outputs: dict[str, Array] = {}
+        outputs: dict[str, Any] = {}
         for network in self.networks:
             arguments = (
                 [outputs[name][:, : self.latent_dim] for name in self.names]
@@ -339,9 +339,9 @@ class Model:
         return InferenceNetwork(trunks, 2 * (self.latent_dim + private_dim), self.joint_width)
 
     def _posterior(self, outputs: Float[Array, "B 2D"]) -> Posterior:
-        posterior = POSTERIORS[self.posterior].from_outputs(outputs)
         if self.rule.prior_expert != "quotient":
-            return posterior
+            return POSTERIORS[self.posterior].from_outputs(outputs)
+        posterior = Gaussian.from_outputs(outputs)
         # var = M/(M-1) sigmoid(v) keeps the precision of the quotient, (M-1)/M sum_m e^-v_m for all, positive (MVAE
         # supplement, section 3). Beyond v = 10 float32 would round it away: v stays there, with its gradient.
         v = posterior.log_var - jax.lax.stop_gradient(jnp.maximum(posterior.log_var - 10, 0))
@@ -364,7 +364,7 @@ class Model:
             if private is None:
                 raise ValueError(f"{modality.name} has a private latent: decode needs its values")
             z = jnp.concatenate([z, private[modality.name]], -1)
-        flat = modality.decoder.apply({"params": params["decoders"][modality.name]}, z.reshape(-1, z.shape[-1]))
+        flat: Any = modality.decoder.apply({"params": params["decoders"][modality.name]}, z.reshape(-1, z.shape[-1]))
         flat = flat.astype(jnp.float32)
         return flat.reshape(*z.shape[:-1], *flat.shape[1:])
 

@@ -24,11 +24,12 @@ from mmvae_jax.model import Modality, Model, Params
 
 DPI = 150
 COLUMNS = 10
-DRAWS = 8
+MAX_CANDIDATES = 1000
+DRAWS = 6
 CELL_INCHES = 0.62
-GAP = 0.06
-GROUP_GAP = 0.3
-LABEL_INCHES = 1.15
+MARGIN = 0.03
+GROUP_GAP = 0.28
+LABEL_INCHES = 1.1
 TITLE_INCHES = 0.42
 INK, FAINT = "#1f2933", "#7b8794"
 COLOURS = ("#2563a8", "#d9622b", "#2f8f5b", "#8a4fbf", "#c2334d", "#7a6a3a", "#3aa0b8", "#6b7280")
@@ -66,7 +67,7 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
     """
     columns = len(strips[0].values)
     heights = [CELL_INCHES * _cell_height(strip.modality) for strip in strips]
-    gaps = [0.0, *(CELL_INCHES * (GROUP_GAP if s.starts_group else GAP) for s in strips[1:])]
+    gaps = [0.0, *(CELL_INCHES * GROUP_GAP * s.starts_group for s in strips[1:])]
     top = TITLE_INCHES + (0.2 if note else 0.0)
     width = LABEL_INCHES + columns * CELL_INCHES + 0.15
     height = top + sum(heights) + sum(gaps) + 0.12
@@ -109,9 +110,8 @@ def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
     images = images[..., None] if images.ndim == 3 else images
     if images.shape[-1] != 3:
         images = np.repeat(images.mean(-1, keepdims=True), 3, -1)
-    margin = GAP / 2
     for i, image in enumerate(images):
-        extent = (i + margin, i + 1 - margin, margin * height, height * (1 - margin))
+        extent = (i + MARGIN, i + 1 - MARGIN, MARGIN, height - MARGIN)
         axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
     axes.set(xlim=(0, len(images)), ylim=(0, height))
 
@@ -120,9 +120,7 @@ def _draw_symbols(axes: Axes, values: np.ndarray, height: float) -> None:
     for i, row in enumerate(values):
         text = str(int(row)) if row.ndim == 0 else symbols_to_text(row)
         size = min(9.0, 52.0 / max(len(text), 1))
-        axes.text(
-            i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK
-        )
+        axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
 
 
 def symbols_to_text(row: Sequence[int] | np.ndarray) -> str:
@@ -193,7 +191,7 @@ def conditional_figure(
     modalities = {m.name: m for m in model.modalities}
     strips = [Strip(modalities[name], np.asarray(batch.x[name]), f"given {name}") for name in subset]
     for i, values in enumerate(np.asarray(decoded)):
-        strips.append(Strip(modalities[target], values, f"{target}" if i == 0 else "", starts_group=i == 0))
+        strips.append(Strip(modalities[target], values, f"generated {target}" if i == 0 else "", starts_group=i == 0))
     return strips_figure(
         strips,
         f"{target} generated from {' + '.join(subset)}",
@@ -230,7 +228,9 @@ def metrics_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     figure = Figure(figsize=(3.5 * max(len(shown), 1), 3.3), dpi=DPI, facecolor="white", layout="constrained")
     for axes, (prefix, title, unit) in zip(np.ravel(figure.subplots(1, max(len(shown), 1))), shown, strict=False):
         for i, (label, metrics) in enumerate(runs.items()):
-            _draw_curve(axes, [by_size(m, prefix) for m in metrics], label, COLOURS[i % len(COLOURS)], i)
+            _draw_curve(axes, [by_size(m, prefix) for m in metrics], label, i)
+        if len(runs) == 1 and len(only := next(iter(runs.values()))) == 1:
+            _draw_subsets(axes, only[0], prefix)
         axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
         axes.set_xlabel("number of input modalities", fontsize=8, color=INK)
         axes.set_ylabel(unit, fontsize=8, color=INK)
@@ -245,7 +245,8 @@ def metrics_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, colour: str, index: int) -> None:
+def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, index: int) -> None:
+    colour = COLOURS[index % len(COLOURS)]
     sizes = sorted(set.intersection(*(set(run) for run in runs)))
     values = np.array([[run[size] for size in sizes] for run in runs])
     mean = values.mean(0)
@@ -254,6 +255,13 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, col
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
         axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+
+
+def _draw_subsets(axes: Axes, metrics: Mapping[str, float], prefix: str) -> None:
+    """Every single subset (and target) as a faint dot around the curve of a lone run."""
+    names = [name for name in metrics if name.startswith(f"{prefix}/") and "/by_size/" not in name]
+    sizes = [name.split("->")[0].count("+") + 1 for name in names]
+    axes.scatter(sizes, [metrics[name] for name in names], s=7, color=COLOURS[0], alpha=0.25, linewidths=0, zorder=1)
 
 
 def draw_all(
@@ -303,7 +311,7 @@ def draw_all(
 def examples(dataset: Dataset, key: Array, count: int = COLUMNS) -> Batch:
     """A few complete test tuples, in the order of their classes and of different classes as far as possible."""
     test = take(dataset.test, key, dataset.test.size)
-    complete = np.flatnonzero(np.asarray(test.present).all(1))
+    complete = np.flatnonzero(np.asarray(test.present).all(1))[:MAX_CANDIDATES]
     labels = np.asarray(test.label)[complete]
     # The n-th tuple of its class comes after the (n-1)-th ones of all classes.
     turn = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])

@@ -66,7 +66,7 @@ def write_report(
         ("Figures", "".join(_figure(Path(path)) for path in figures)),
         ("Metrics by subset", _subsets_table(metrics)),
         ("Other metrics", _pairs_table(_others(metrics))),
-        ("Configuration", _pairs_table(_flat(config))),
+        ("Configuration", _pairs_table(flat_settings(config))),
         ("Versions", _pairs_table(versions)),
     ]
     body = "".join(f"<section><h2>{name}</h2>{content}</section>" for name, content in sections if content)
@@ -175,12 +175,12 @@ def _pairs_table(values: Mapping[str, Any]) -> str:
     return f'<div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings under dotted names."""
     flat = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flat_settings(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 
 from mmvae_jax.data.batching import Batch, Split, batch_at, fixed_split
 from mmvae_jax.errors import UserError
@@ -76,7 +76,7 @@ class Training:
         adam = optax.adam(self.learning_rate_at)
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), adam) if self.clip_norm else adam
 
-    def learning_rate_at(self, step: Int[Array, ""] | int) -> Float[Array, ""] | float:
+    def learning_rate_at(self, step: ArrayLike) -> ArrayLike:
         """The learning rate of a step."""
         if self.schedule == "cosine":
             return optax.warmup_cosine_decay_schedule(
@@ -89,7 +89,7 @@ class Training:
             0.0 if self.warmup_steps else self.learning_rate, self.learning_rate, self.warmup_steps
         )(step)
 
-    def beta_at(self, step: Int[Array, ""] | int) -> Float[Array, ""] | float:
+    def beta_at(self, step: ArrayLike) -> ArrayLike:
         """The KL weight of a step: linear from 0 to beta, then constant (Wu & Goodman 2018)."""
         return optax.linear_schedule(0.0 if self.anneal_steps else self.beta, self.beta, self.anneal_steps)(step)
 
@@ -130,10 +130,9 @@ def train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = training.optimizer().update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    stepped = TrainState(params, opt_state, state.step + 1, state.key)
-    keep = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped[:2], state[:2])
-    terms = {"loss": loss, **terms, "gradient_norm": norm}
-    return TrainState(*keep, jnp.where(finite, state.step + 1, state.step), state.key), terms, finite
+    stepped = (params, opt_state, state.step + 1)
+    params, opt_state, step = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state[:3])
+    return TrainState(params, opt_state, step, state.key), {"loss": loss, **terms, "gradient_norm": norm}, finite
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -21,7 +22,7 @@ def random_experts(count: int, batch: int, latent: int) -> Gaussian:
     """Experts drawn by NumPy, so that the peer can draw the same."""
     rng = np.random.default_rng(0)
     mean, log_var = rng.standard_normal((2, count, batch, latent), np.float32)
-    return Gaussian(jax.numpy.asarray(mean), jax.numpy.asarray(log_var))
+    return Gaussian(jnp.asarray(mean), jnp.asarray(log_var))
 
 
 @jax.jit
@@ -29,7 +30,7 @@ def fused(experts: Gaussian) -> tuple[Mixture, Float[Array, "B"]]:
     """The MoPoE posterior and the convexity bound of its KL to the prior, as in the training step."""
     count, batch, latent = experts.mean.shape
     prior = gaussian.standard(latent)
-    mixture = FUSIONS["mopoe"].joint(experts, np.ones((batch, count), bool), prior)
+    mixture = FUSIONS["mopoe"].joint(experts, jnp.ones((batch, count), bool), prior)
     return mixture, component_kls(mixture, prior)
 
 

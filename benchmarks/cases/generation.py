@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from benchmarks.limits import decode_flops, encode_flops
 from benchmarks.measure import Work
-from benchmarks.models import dataset, polymnist_model, held_out
+from benchmarks.models import dataset, held_out, polymnist_model
 from benchmarks.scales import Scale
 from mmvae_jax import likelihoods, subsets
 from mmvae_jax.evaluation.latents import draw_latents

@@ -17,6 +17,7 @@ from mmvae_jax.data.mnist import load_digits
 from mmvae_jax.errors import UserError
 
 PART_NAMES = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+PART_SHAPES = {2: (14, 28, 1), 3: (10, 28, 1)}
 
 
 def split_parts(images: UInt8[np.ndarray, "N 28 28"], parts: int) -> dict[str, UInt8[Array, "..."]]:
@@ -36,9 +37,7 @@ def reassemble(
     return whole[..., empty_rows : empty_rows + 28, :, :]
 
 
-def mnist_split(
-    data: str = "embedded", parts: int = 2, supervision: float = 1.0, seed: int = 0
-) -> Dataset:
+def mnist_split(data: str = "embedded", parts: int = 2, supervision: float = 1.0, seed: int = 0) -> Dataset:
     """MNIST-Split (parts=2) or MNIST-Split-3 (parts=3) of `--data=embedded|tfds|<folder>`.
 
     Args:
@@ -53,9 +52,7 @@ def mnist_split(
     if parts not in PART_NAMES:
         raise UserError(f"{parts} parts: an MNIST digit is split into 2 or 3 parts")
     digits = load_digits(data)
-    presence = supervision_presence(
-        jax.random.key(seed), len(digits.train_labels), parts, supervision
-    )
+    presence = supervision_presence(jax.random.key(seed), len(digits.train_labels), parts, supervision)
     train = _split(digits.train_images, digits.train_labels, parts, presence)
     test = _split(digits.test_images, digits.test_labels, parts, None)
     provenance = {

@@ -10,7 +10,7 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -132,7 +132,8 @@ class _State(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def classify(module: nn.Module, params: Any, x: Num[Array, "B ..."]) -> Int[Array, "B"]:
     """The class of every x, in inference mode."""
-    return jnp.argmax(module.apply({"params": params}, _in_units(x)), -1)
+    logits: Any = module.apply({"params": params}, _in_units(x))
+    return jnp.argmax(logits, -1)
 
 
 def trained_classifiers(
@@ -140,21 +141,28 @@ def trained_classifiers(
     cache_dir: Path | str,
     settings: ClassifierSettings | None = None,
     report: Report = print,
+    networks: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, Classifier]:
     """One classifier for every modality: from the cache where it is there, else trained and cached.
 
-    A file is found by a fingerprint of the data set's provenance, the modality and the settings.
+    A file is found by a fingerprint of the data set's provenance, the modality, its network and the settings.
 
     Args:
       dataset: trained on its training split, its test split gives the accuracy.
       cache_dir: folder of the cache, made if missing.
       settings: of training.
       report: gets a line for every classifier.
+      networks: modality -> Linen module(x, train) -> logits, in place of the default for the modality's kind of data.
     """
     settings = settings or ClassifierSettings()
+    networks = networks or {}
     sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024))
-    modules = {name: _module(sample.x[name], dataset, settings) for name in dataset.modalities}
-    paths = {name: _cache_path(Path(cache_dir), dataset, name, settings) for name in modules}
+    modules = {
+        name: networks.get(name) or _module(sample.x[name], dataset, settings) for name in dataset.modalities
+    }
+    paths = {
+        name: _cache_path(Path(cache_dir), dataset, name, module, settings) for name, module in modules.items()
+    }
     params = {name: _load(path, modules[name], sample.x[name], report) for name, path in paths.items()}
     missing = {name: modules[name] for name, found in params.items() if found is None}
     if missing:
@@ -244,7 +252,7 @@ def _steps(
     optimizer = _optimizer(settings, total)
 
     def loss(params: Any, x: Array, label: Array, key: Array) -> Float[Array, ""]:
-        logits = module.apply({"params": params}, x, True, rngs={"dropout": key})
+        logits: Any = module.apply({"params": params}, x, True, rngs={"dropout": key})
         targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), settings.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
@@ -282,13 +290,16 @@ def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
     return x[source[..., 0], source[..., 1]]
 
 
-def _cache_path(folder: Path, dataset: Dataset, modality: str, settings: ClassifierSettings) -> Path:
+def _cache_path(
+    folder: Path, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings
+) -> Path:
     identity = {
         "version": _VERSION,
         "dataset": dataset.name,
         "provenance": dataset.provenance,
         "classes": dataset.num_classes,
         "modality": modality,
+        "network": type(module).__name__,
         "settings": asdict(settings),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -299,7 +310,8 @@ def _load(path: Path, module: nn.Module, x: Array, report: Report) -> Any:
     """Parameters from the cache; None where they are missing or damaged."""
     if not path.exists():
         return None
-    expected = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))["params"], sep="/")
+    variables = jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))
+    expected: dict[str, Any] = flatten_dict(variables["params"], sep="/")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}

@@ -130,4 +130,3 @@ def _prior_classes(
     z = model.prior(params).sample(z_key, (size,))
     private = model.private_prior_draws(private_key, (size,))
     return _classes(model, modules, params, weights, z, private)
-

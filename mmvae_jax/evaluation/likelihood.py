@@ -229,8 +229,7 @@ def _summary(log_weights: Float[Array, "K B"]) -> Estimates:
     """The estimates from all log weights of one row."""
     log_sum = jax.nn.logsumexp(log_weights, axis=0)
     log_sum_squares = jax.nn.logsumexp(2 * log_weights, axis=0)
-    return Estimates(
-        log_prob=log_sum - math.log(len(log_weights)),
-        variance=jnp.var(log_weights, axis=0, ddof=1),
-        ess=jnp.exp(2 * log_sum - log_sum_squares),
-    )
+    log_prob: Any = log_sum - math.log(len(log_weights))
+    variance: Any = jnp.var(log_weights, axis=0, ddof=1)
+    ess: Any = jnp.exp(2 * log_sum - log_sum_squares)
+    return Estimates(log_prob, variance, ess)

@@ -24,6 +24,7 @@ class InferenceNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Float[Array, "B outputs"]:
+        """Mean and scale, before `from_outputs`."""
         features = [trunk(x) for trunk, x in zip(self.trunks, inputs, strict=True)]
         if len(features) > 1:
             features = [nn.relu(nn.Dense(self.width)(feature)) for feature in features]
@@ -37,4 +38,5 @@ class Bridge(nn.Module):
 
     @nn.compact
     def __call__(self, *codes: Float[Array, "B D"]) -> Float[Array, "B outputs"]:
+        """Mean and scale, before `from_outputs`."""
         return nn.Dense(self.outputs, name="head")(jnp.concatenate(codes, -1))

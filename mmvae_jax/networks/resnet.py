@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmvae_jax.networks.conv import Conv
+
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions around a shortcut (pre-activation, He et al. 2016)."""
+    """Two normalised 3x3 convolutions beside a shortcut (pre-activation, He et al. 2016)."""
 
     width: int
     stride: int = 1
@@ -14,32 +16,31 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w width"]:
         """The block's output."""
-        strides = (self.stride, self.stride)
-        y = nn.relu(nn.GroupNorm(num_groups=4)(x))
-        shortcut = x if x.shape[-1] == self.width else nn.Conv(self.width, (1, 1), strides)(y)
-        y = nn.Conv(self.width, (3, 3), strides)(y)
-        y = nn.Conv(self.width, (3, 3))(nn.relu(nn.GroupNorm(num_groups=4)(y)))
-        return shortcut + y
+        h = nn.relu(nn.GroupNorm(num_groups=4)(x))
+        if self.stride > 1 or x.shape[-1] != self.width:
+            x = Conv(self.width, 1, self.stride)(h)
+        h = Conv(self.width, 3, self.stride, 1)(h)
+        return x + Conv(self.width, 3, 1, 1)(nn.relu(nn.GroupNorm(num_groups=4)(h)))
 
 
 class ResNetClassifier(nn.Module):
-    """Three stages of residual blocks, global average, dropout, logits.
+    """A strided convolution, three stages of one residual block, the average over the image, logits.
 
     Attributes:
       classes: number of classes.
-      widths: channels of each stage.
       dropout: rate while training.
+      widths: channels of each stage, multiples of 4.
     """
 
     classes: int
+    dropout: float = 0.0
     widths: tuple[int, ...] = (16, 32, 64)
-    dropout: float = 0.2
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B classes"]:
-        """Logits."""
-        x = nn.Conv(self.widths[0], (3, 3))(x)
+        """Logits of pixels in [0, 1]."""
+        x = Conv(self.widths[0], 3, 2, 1)(x - 0.5)
         for stage, width in enumerate(self.widths):
-            x = ResidualBlock(width, stride=1 if stage == 0 else 2)(x)
+            x = ResidualBlock(width, stride=2 if stage else 1)(x)
         x = jnp.mean(nn.relu(nn.GroupNorm(num_groups=4)(x)), (1, 2))
         return nn.Dense(self.classes)(nn.Dropout(self.dropout, deterministic=not train)(x))

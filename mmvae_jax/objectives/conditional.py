@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Int
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -13,7 +13,7 @@ from mmvae_jax.objectives.terms import Loss, Options, draw_private, total
 
 
 def jmvae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """`ELBO of q(z|X) - alpha sum_m KL(q(z|X) || q_m(z|x_m))` (Suzuki et al. 2016, JMVAE-kl; SVAE paper, Eq. 2).
 
@@ -55,7 +55,7 @@ def _lattice(
     params: Params,
     key: Array,
     batch: Batch,
-    beta: Float[Array, ""] | float,
+    beta: ArrayLike,
     options: Options,
     unimodal_on_pairs: bool,
 ) -> Loss:
@@ -100,7 +100,7 @@ def _lattice(
 
 
 def vaevae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """VAEVAE (Wu & Goodman 2019): paired data tie q(z|x_1, x_2) to q(z|x_1) and q(z|x_2), unpaired give unimodal ELBOs.
 
@@ -110,7 +110,7 @@ def vaevae(
 
 
 def svae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """SVAE's loss (Eqs. 7-10): VAEVAE's plus the unimodal ELBOs on paired data too.
 

@@ -1,15 +1,16 @@
 """Evidence lower bounds of one joint posterior: ELBO, powerset ELBO, MVAE's sum of ELBOs, mmJSD and MVTCAE."""
 
 from dataclasses import replace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from mmvae_jax import gaussian, subsets
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.mixture import Mixture, draw
+from mmvae_jax.mixture import Mixture, Posterior, draw
 from mmvae_jax.model import Codes, Model, Params
 from mmvae_jax.objectives.terms import (
     Loss,
@@ -22,7 +23,7 @@ from mmvae_jax.objectives.terms import (
 
 
 def elbo(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """`E_q[sum_m w_m log p(x_m|z)] - beta KL(q||p)` for the joint posterior of any fusion (Sutter et al. 2021, Eq. 10).
 
@@ -35,7 +36,7 @@ def elbo(
 
 
 def powerset_elbo(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """The mean over all subsets A of the ELBO on log p(X) under q(z|X_A) (Sutter et al. 2021, Eqs. 4 and 5).
 
@@ -59,7 +60,7 @@ def mixture_elbo(
     batch: Batch,
     codes: Codes,
     mixture: Mixture,
-    beta: Float[Array, ""] | float,
+    beta: ArrayLike,
     options: Options,
 ) -> Loss:
     """The ELBO under a given mixture."""
@@ -85,7 +86,7 @@ def subset_posteriors(
 
 
 def mvae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """`ELBO(X) + sum_m ELBO(x_m) + sum_{j=1..k} ELBO(random subset)` (Wu & Goodman 2018, Eq. 4).
 
@@ -109,7 +110,7 @@ def mvae(
 
 
 def mmjsd(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """mmJSD (Sutter et al. 2020): the ELBO of a mixture with a Jensen-Shannon divergence to a dynamic prior.
 
@@ -131,19 +132,19 @@ def mmjsd(
 
 
 def jensen_shannon(
-    experts: gaussian.Gaussian, present: Bool[Array, "B M"], prior: gaussian.Gaussian
+    experts: Posterior, present: Bool[Array, "B M"], prior: Posterior
 ) -> Float[Array, "B"]:
-    """The geometric Jensen-Shannon divergence of the observed experts and the prior, in nats."""
+    """The geometric Jensen-Shannon divergence of the observed Gaussian experts and the prior, in nats."""
     count = jnp.sum(present, -1) + 1
-    known = gaussian.only_where(experts, present.T)
-    dynamic = gaussian.product(known, None, prior, 1.0)
+    known = gaussian.only_where(cast(gaussian.Gaussian, experts), present.T)
+    dynamic = gaussian.product(known, None, cast(gaussian.Gaussian, prior), 1.0)
     dynamic = gaussian.Gaussian(dynamic.mean, dynamic.log_var + jnp.log(count)[:, None])
     divergences = jnp.where(present.T, experts.kl(dynamic), 0.0)
     return (jnp.sum(divergences, axis=0) + prior.kl(dynamic)) / count
 
 
 def mvtcae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """MVTCAE (Hwang et al. 2021), a lower bound on total correlation, for the product of experts without the prior.
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.mixture import Mixture
@@ -66,7 +66,7 @@ def _importance_bound(
     params: Params,
     key: Array,
     batch: Batch,
-    beta: Float[Array, ""] | float,
+    beta: ArrayLike,
     options: Options,
     *,
     loose: bool,
@@ -104,7 +104,7 @@ def _doubly_reparameterised(
     params: Params,
     mixture: Mixture,
     codes: Codes,
-    beta: Float[Array, ""] | float,
+    beta: ArrayLike,
     loose: bool,
     cross_private: bool,
 ) -> Float[Array, ""]:
@@ -156,7 +156,7 @@ def _responsibilities(mixture: Mixture, z: Float[Array, "K S B D"]) -> Float[Arr
 
 
 def iwae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """Tight importance-weighted bound, `log 1/(SK) sum_{s,k} w`, with `w = p(z) prod_m p(x_m|z)^{w_m} / q(z|X)`.
 
@@ -167,28 +167,28 @@ def iwae(
 
 
 def iwae_loose(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """The loose form that Shi et al. (2019, Eq. 3) print: the mean over components of `log 1/K sum_k w`."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=False)
 
 
 def dreg(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """`iwae` with the doubly reparameterised gradient: same value, same mean gradient, less variance."""
     return _importance_bound(model, params, key, batch, beta, options, loose=False, dreg=True)
 
 
 def dreg_loose(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """`iwae_loose` with the doubly reparameterised gradient: MMVAE's published objective."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=True)
 
 
 def mmvae_plus(
-    model: Model, params: Params, key: Array, batch: Batch, beta: Float[Array, ""] | float, options: Options
+    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
 ) -> Loss:
     """MMVAE+ (Palumbo et al. 2023): `dreg_loose` over shared u with private w_m, for `moe` and `auxiliary_prior`.
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
@@ -15,7 +15,7 @@ from mmvae_jax.model import Codes, Model, Params
 
 Terms = dict[str, Float[Array, ""]]
 Loss = tuple[Float[Array, ""], Terms]
-Objective = Callable[[Model, Params, Array, Batch, Float[Array, ""] | float, "Options"], Loss]
+Objective = Callable[[Model, Params, Array, Batch, ArrayLike, "Options"], Loss]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def weighted_sum(weights: Float[Array, "E B"], values: Float[Array, "E B"]) -> F
 def total(
     model: Model,
     log_likelihood: Float[Array, "B M"],
-    penalties: Mapping[str, tuple[Float[Array, ""] | float, Float[Array, "B"]]],
+    penalties: Mapping[str, tuple[ArrayLike, Float[Array, "B"]]],
     likelihood_weight: Float[Array, "B"] | float = 1.0,
 ) -> Loss:
     """The loss `-mean_b (c sum_m w_m log p_m - sum_i weight_i penalty_i)` and its parts, in nats.

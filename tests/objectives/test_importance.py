@@ -194,7 +194,6 @@ def test_dreg_has_the_mean_gradient_of_iwae(case: Overlap):
     np.testing.assert_allclose(difference[:, decoding], 0, atol=2e-3 * np.abs(plain).mean())
     encoding = ~np.asarray(decoding) & (np.abs(plain).max(0) > 0)
     scores = z_score(difference[:, encoding])
-    print(np.abs(scores).max(), np.sqrt(np.mean(scores**2)), np.abs(z_score(plain[:, encoding])).max(), np.abs(difference[:, decoding]).max()/np.abs(plain).mean(), encoding.sum())
     assert np.abs(scores).max() < 4.5, unravel(jnp.asarray(np.where(encoding, difference.mean(0), 0)))
     assert np.sqrt(np.mean(scores**2)) < 1.8
     assert np.abs(z_score(plain[:, encoding])).max() > 8
