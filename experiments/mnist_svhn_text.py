@@ -98,7 +98,7 @@ _TABLE_4 = {
     "mnist+text": "-2050, -2002, -1987",
     "svhn+text": "-1855, -1925, -1850",
 }
-_MODELS = "(MVAE, MMVAE, MoPoE)"
+_MODELS = "(MVAE, MMVAE, MoPoE on all of MNIST and SVHN)"
 
 EXPERIMENT = Experiment(
     name="mnist_svhn_text",

@@ -38,14 +38,19 @@ def fusion(scale: Scale, data: str | None, count: int) -> Work:
     """All 2^M - 1 products; where MultiVae takes part, the two KLs are compared too."""
     count = scale.capped(count)
     experts = random_experts(count, scale.fusion_batch, scale.fusion_latent)
+    repeats = max(1, 2 ** (8 - count))
 
     def call() -> None:
-        jax.block_until_ready(fused(experts))
+        for _ in range(repeats):
+            jax.block_until_ready(fused(experts))
 
     def compare(peer_notes: Mapping[str, Any]) -> None:
         ours = float(fused(experts)[1].mean())
         work.notes["relative_difference_of_kl"] = abs(ours - peer_notes["kl"]) / abs(ours)
 
-    peer = {"job": "fusion", "modalities": count, "batch": scale.fusion_batch, "latent": scale.fusion_latent}
-    work = Work(call, notes={"modalities": count}, peer=peer if count <= PEER_FUSION_LIMIT else None, compare=compare)
+    peer = None
+    if count <= PEER_FUSION_LIMIT:
+        sizes = {"modalities": count, "batch": scale.fusion_batch, "latent": scale.fusion_latent}
+        peer = {"job": "fusion", **sizes, "count": repeats}
+    work = Work(call, per=repeats, notes={"modalities": count}, peer=peer, compare=compare)
     return work

@@ -19,11 +19,19 @@ Step = Callable[[TrainState, PyTree, PyTree], TrainState]
 
 
 class Seeds(NamedTuple):
-    """Runs that differ in their seed: leaves of state and plans have a leading axis of seeds."""
+    """Runs that differ in their seed.
+
+    Attributes:
+      states, plans: leaves with a leading axis of seeds.
+      one: the step of one run, a pure function.
+      alone: the same, compiled.
+      together: the step of all, compiled.
+    """
 
     states: TrainState
     plans: PyTree
-    step: Step
+    one: Step
+    alone: Step
     together: Step
 
 
@@ -46,7 +54,7 @@ def prepare_seeds(model: Model, training: Training, split: Split, count: int) ->
         return train_step(model, training, state, batch_at(split, arrays, plan, start, training.batch_size))[0]
 
     together = jax.jit(jax.vmap(step, (0, None, 0)), donate_argnums=0)
-    return Seeds(states, plans, jax.jit(step, donate_argnums=0), together)
+    return Seeds(states, plans, step, jax.jit(step, donate_argnums=0), together)
 
 
 def separately(seeds: Seeds) -> list[tuple[TrainState, PyTree]]:
@@ -72,7 +80,7 @@ def parallel(scale: Scale, data: str | None, count: int) -> Work:
     def one_by_one() -> None:
         for i, (state, plan) in enumerate(alone):
             for _ in range(scale.steps):
-                state = seeds.step(state, split.arrays, plan)
+                state = seeds.alone(state, split.arrays, plan)
             alone[i] = (jax.block_until_ready(state), plan)
 
     notes = {"seeds": count}

@@ -84,13 +84,14 @@ def evaluate(
     _check(settings)
     names, masks = model.names, evaluated_subsets(len(model.modalities))
     data_key, train_key, coherence_key, likelihood_key = jax.random.split(key, 4)
+    probe_key = jax.random.fold_in(train_key, 1)
     test = _complete(dataset, data_key)
     metrics: Metrics = {}
     if dataset.num_classes >= 2:
         start = time.perf_counter()
         fitted = take(dataset.train, train_key, min(settings.probe_train_examples, dataset.train.size))
         judged = _first(test, settings.test_examples)
-        metrics |= _probe_metrics(names, masks, probe_accuracy(model, params, fitted, judged, masks))
+        metrics |= _probe_metrics(names, masks, probe_accuracy(model, params, probe_key, fitted, judged, masks))
         report(_line("linear probe", metrics, "probe/by_size/", start))
         classifiers = trained_classifiers(dataset, cache_dir, settings.classifier, report)
         start = time.perf_counter()

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import chunks
+from mmvae_jax.mixture import stratified_components
 from mmvae_jax.model import Model, Params
 
 MAX_ENCODED = 512
@@ -17,12 +18,17 @@ MAX_ITERATIONS = 1000
 
 
 def posterior_means(
-    model: Model, params: Params, batch: Batch, subset_masks: Bool[np.ndarray, "S M"]
+    model: Model, params: Params, key: Array, batch: Batch, subset_masks: Bool[np.ndarray, "S M"]
 ) -> Float[np.ndarray, "S B D"]:
-    """The mean of q(z|X_A) of every subset."""
+    """The mean of q(z|X_A) of every subset; of a mixture, that of one component for each tuple.
+
+    A component is what a draw from a mixture comes from, and what the MoPoE paper probes. Averaging the means of MMVAE's
+    experts would be an ensemble of all modalities that no draw from the model ever sees.
+    """
     masks = jnp.asarray(subset_masks)
     pieces = [
-        np.asarray(_means(model, params, chunk.batch, masks))[:, : chunk.size] for chunk in chunks(batch, MAX_ENCODED)
+        np.asarray(_means(model, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks))[:, : chunk.size]
+        for chunk in chunks(batch, MAX_ENCODED)
     ]
     return np.concatenate(pieces, 1)
 
@@ -30,6 +36,7 @@ def posterior_means(
 def probe_accuracy(
     model: Model,
     params: Params,
+    key: Array,
     train: Batch,
     test: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
@@ -39,8 +46,9 @@ def probe_accuracy(
     The means are not standardised: a latent dimension that the posterior left at the prior has a mean near zero, and
     scaling it up would only add noise.
     """
-    features = posterior_means(model, params, train, subset_masks)
-    held_out = posterior_means(model, params, test, subset_masks)
+    train_key, test_key = jax.random.split(key)
+    features = posterior_means(model, params, train_key, train, subset_masks)
+    held_out = posterior_means(model, params, test_key, test, subset_masks)
     labels, truth = np.asarray(train.label), np.asarray(test.label)
     return np.array(
         [
@@ -51,6 +59,13 @@ def probe_accuracy(
 
 
 @partial(jax.jit, static_argnums=0)
-def _means(model: Model, params: Params, batch: Batch, masks: Bool[Array, "S M"]) -> Float[Array, "S B D"]:
+def _means(
+    model: Model, params: Params, key: Array, batch: Batch, masks: Bool[Array, "S M"]
+) -> Float[Array, "S B D"]:
     codes = model.encode(params, batch)
-    return jax.vmap(lambda mask: model.given(params, codes, batch.present, mask).mean())(masks)
+
+    def of_subset(mask: Bool[Array, "M"]) -> Float[Array, "B D"]:
+        mixture = model.given(params, codes, batch.present, mask)
+        return mixture.select(stratified_components(key, mixture.log_weights)).mean
+
+    return jax.vmap(of_subset)(masks)

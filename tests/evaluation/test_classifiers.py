@@ -66,13 +66,12 @@ def test_the_second_time_nothing_is_trained(dataset, trained):
     assert [second[name].accuracy for name in first] == [first[name].accuracy for name in first]
 
 
-def test_other_data_or_settings_have_their_own_file(dataset, trained):
-    folder, _ = trained
-    before = len(files(folder, "vector"))
-    other = dataclasses.replace(dataset, provenance={"fingerprint": "two"})
-    trained_classifiers(other, folder, SETTINGS, lambda line: None)
-    trained_classifiers(dataset, folder, dataclasses.replace(SETTINGS, dropout=0.1), lambda line: None)
-    assert len(files(folder, "vector")) == before + 2
+def test_other_data_or_settings_have_their_own_file(dataset, tmp_path):
+    one = dataclasses.replace(dataset, modalities=("vector",))
+    other = dataclasses.replace(one, provenance={"fingerprint": "two"})
+    for data, settings in ((one, SETTINGS), (other, SETTINGS), (one, dataclasses.replace(SETTINGS, dropout=0.1))):
+        trained_classifiers(data, tmp_path, settings, lambda line: None)
+    assert len(files(tmp_path, "vector")) == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])

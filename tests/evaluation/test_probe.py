@@ -10,6 +10,7 @@ from tests.oracle import LinearGaussian
 
 NAMES = ("m0", "m1", "m2")
 MASKS = subsets.powerset(3)
+KEY = jax.random.key(0)
 
 
 def labelled(oracle, seed, n):
@@ -23,7 +24,7 @@ def test_means_are_the_exact_posterior_means_of_every_subset():
     oracle = LinearGaussian((4, 5, 6), latent_dim=3)
     model = oracle.model()
     batch = oracle.sample(jax.random.key(1), 11)
-    means = posterior_means(model, oracle.params(model), batch, MASKS)
+    means = posterior_means(model, oracle.params(model), KEY, batch, MASKS)
     for mask, mean in zip(MASKS, means, strict=True):
         members = [name for name, chosen in zip(NAMES, mask, strict=True) if chosen]
         np.testing.assert_allclose(mean, oracle.exact_posterior(batch.x, members).mean, atol=1e-5)
@@ -31,18 +32,29 @@ def test_means_are_the_exact_posterior_means_of_every_subset():
 
 def test_means_do_not_depend_on_the_chunks(monkeypatch):
     oracle = LinearGaussian((4, 5, 6), latent_dim=3)
-    model = oracle.model("moe")
+    model = oracle.model()
     params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 11)
-    whole = posterior_means(model, params, batch, MASKS)
+    whole = posterior_means(model, params, KEY, batch, MASKS)
     monkeypatch.setattr("mmvae_jax.evaluation.probe.MAX_ENCODED", 4)
-    np.testing.assert_allclose(posterior_means(model, params, batch, MASKS), whole, atol=1e-6)
+    np.testing.assert_allclose(posterior_means(model, params, KEY, batch, MASKS), whole, atol=1e-6)
+
+
+def test_a_mixture_gives_the_mean_of_one_component_each_in_its_turn():
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3)
+    model = oracle.model("moe")
+    params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 12)
+    experts = np.asarray(model.encode(params, batch).shared.mean)
+    found = posterior_means(model, params, KEY, batch, MASKS[-1:])[0]
+    distances = np.abs(experts - found).max(-1)
+    np.testing.assert_allclose(distances.min(0), 0, atol=1e-6)
+    assert np.bincount(distances.argmin(0)).tolist() == [4, 4, 4]
 
 
 def test_a_linear_class_is_read_off_the_full_posterior_and_less_well_off_one_modality():
     oracle = LinearGaussian((4, 5, 6), latent_dim=3)
     model = oracle.model()
     train, test = labelled(oracle, 1, 500), labelled(oracle, 2, 600)
-    accuracy = probe_accuracy(model, oracle.params(model), train, test, MASKS)
+    accuracy = probe_accuracy(model, oracle.params(model), KEY, train, test, MASKS)
     assert accuracy[-1] > 0.97
     for mask, found in zip(MASKS[:3], accuracy[:3], strict=True):
         name = NAMES[int(np.argmax(mask))]

@@ -1,0 +1,243 @@
+"""What every model must do: take any presence mask as data in one trace, ignore what is absent, and learn."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmvae_jax.data.batching import Batch
+from mmvae_jax.model import Model, Params
+from mmvae_jax.models import MODELS
+from mmvae_jax.objectives import OBJECTIVES, Options
+from mmvae_jax.training import Training, TrainState, init_state, train_step
+from tests import toy
+from tests.oracle import LinearGaussian
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+B = 16
+# All eight presence masks of three modalities, twice.
+EVERY_MASK = np.tile(np.array(list(np.ndindex(2, 2, 2)), bool), (2, 1))
+MASKS = {
+    "all": np.ones((B, 3), bool),
+    "every mask": EVERY_MASK,
+    "first only": np.tile([True, False, False], (B, 1)),
+    "one missing": np.tile([True, True, False], (B, 1)),
+    "nothing": np.zeros((B, 3), bool),
+    "one each": np.eye(3, dtype=bool)[np.arange(B) % 3],
+}
+every_model = pytest.mark.parametrize("row", MODELS)
+every_kind = pytest.mark.parametrize("kinds", toy.KINDS)
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """A model of the registry with its compiled train step, which notes when it is traced."""
+
+    model: Model
+    state: TrainState
+    x: dict[str, jax.Array]
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array], jax.Array]]
+    traces: list[int]
+
+    def batch(self, present: np.ndarray) -> Batch:
+        return Batch(self.x, jnp.asarray(present), jnp.zeros(B, jnp.int32))
+
+
+@functools.cache
+def stepper(row: str, kinds: str) -> Stepper:
+    model = toy.model(row, toy.KINDS[kinds])
+    options = Options(importance_samples=2, random_subsets=1)
+    training = Training(MODELS[row].objective, learning_rate=2e-2, options=options)
+    traces: list[int] = []
+
+    @jax.jit
+    def step(state: TrainState, batch: Batch) -> Any:
+        traces.append(1)
+        return train_step(model, training, state, batch)
+
+    state = init_state(model, training, jax.random.key(0))
+    return Stepper(model, state, toy.data(toy.KINDS[kinds], B), step, traces)
+
+
+def gradient_of(state: TrainState) -> Any:
+    """The gradient of the one step taken so far, up to Adam's factor 0.1."""
+    return optax.tree_utils.tree_get(state.opt_state, "mu")
+
+
+@every_kind
+@every_model
+def test_three_steps_under_every_mask_are_finite_and_traced_once(row, kinds):
+    case = stepper(row, kinds)
+    for present in MASKS.values():
+        state = case.state
+        for _ in range(3):
+            state, terms, finite = case.step(state, case.batch(present))
+            assert bool(finite)
+            assert all(np.isfinite(value) for value in terms.values()), terms
+        assert int(state.step) == 3
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
+    assert len(case.traces) == 1
+
+
+def garbage(x: jax.Array, present: jax.Array, value: float) -> jax.Array:
+    """The data with `value`, or the nearest thing its type holds, in place of what is absent."""
+    if x.dtype == jnp.uint8:
+        wrong = 255 - x
+    elif jnp.issubdtype(x.dtype, jnp.integer):
+        wrong = jnp.full_like(x, 10**6 if np.isnan(value) else -(10**6))
+    else:
+        wrong = jnp.full_like(x, value)
+    return jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, wrong)
+
+
+@every_kind
+@every_model
+def test_the_content_of_absent_entries_does_not_matter(row, kinds):
+    """Garbage and NaN there change no bit of loss, gradient or step."""
+    case = stepper(row, kinds)
+    clean = case.batch(EVERY_MASK)
+    expected = case.step(case.state, clean)
+    for value in (1e6, np.nan):
+        x = {name: garbage(v, clean.present[:, i], value) for i, (name, v) in enumerate(case.x.items())}
+        actual = case.step(case.state, clean._replace(x=x))
+        jax.tree.map(np.testing.assert_array_equal, actual[0].params, expected[0].params)
+        jax.tree.map(np.testing.assert_array_equal, gradient_of(actual[0]), gradient_of(expected[0]))
+        jax.tree.map(np.testing.assert_array_equal, actual[1], expected[1])
+    assert len(case.traces) == 1
+
+
+@every_kind
+@every_model
+def test_a_modality_absent_everywhere_has_no_gradient(row, kinds):
+    """Not in its decoder nor in any network that reads it; the others learn, if the model needs no complete tuple."""
+    case = stepper(row, kinds)
+    state, _, _ = case.step(case.state, case.batch(MASKS["one missing"]))
+    gradient = gradient_of(state)
+    absent = case.model.names[2]
+    silent = {"decoders": [absent], "inference": [n.name for n in case.model.networks if 2 in n.inputs]}
+    for group, names in silent.items():
+        for name in names:
+            assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(gradient[group][name])), name
+    moved = [np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(gradient["decoders"][case.model.names[0]])]
+    assert all(moved) == MODELS[row].handles_missing
+
+
+@every_kind
+@every_model
+def test_the_loss_falls_on_a_toy_problem(row, kinds):
+    case = stepper(row, kinds)
+    state, losses = case.state, []
+    for _ in range(120):
+        state, terms, _ = case.step(state, case.batch(MASKS["all"]))
+        losses.append(float(terms["loss"]))
+    first, last = np.array(losses[:10]), np.array(losses[-20:])
+    assert last.mean() < first.mean() - 0.2 * abs(first.mean())
+    assert last.mean() < first.mean() - 4 * np.hypot(first.std() / np.sqrt(10), last.std() / np.sqrt(20))
+    assert len(case.traces) == 1
+
+
+class LeftOut(NamedTuple):
+    """A fusion and an objective, and what the models of three and of two modalities are told."""
+
+    objective: str
+    fusion: str
+    options: dict[str, Any] = {}
+    subsets: tuple[str, str] = ("", "")
+    private_dim: int = 0
+    training: Options = Options(expectation="all", importance_samples=3)
+
+
+WITHOUT_PRIOR = {"prior_expert": "none"}
+MMVAE = {"posterior": "laplace", "learn_prior": True}
+SAMPLED = Options(expectation="all", kl="sample")
+LEFT_OUT = [
+    LeftOut("elbo", "poe", private_dim=1),
+    LeftOut("elbo", "poe", training=SAMPLED),
+    LeftOut("elbo", "poe_quotient", private_dim=1),
+    LeftOut("elbo", "moe"),
+    LeftOut("elbo", "moe", {"empty_subset": True}, training=SAMPLED),
+    LeftOut("elbo", "mopoe", private_dim=1),
+    LeftOut("elbo", "mopoe", {"prior_expert": "all"}, training=SAMPLED),
+    LeftOut("elbo", "mopoe", WITHOUT_PRIOR, ("m0+m2,m1+m2,m1", "m0,m1,m1"), training=SAMPLED),
+    LeftOut("powerset_elbo", "mopoe"),
+    LeftOut("powerset_elbo", "moe", private_dim=1),
+    LeftOut("mvae", "poe", private_dim=1),
+    LeftOut("mvae", "poe_quotient"),
+    LeftOut("mmjsd", "moe", private_dim=1),
+    LeftOut("mvtcae", "poe", WITHOUT_PRIOR, private_dim=1),
+    LeftOut("iwae", "mopoe", private_dim=1),
+    LeftOut("iwae_loose", "moe", MMVAE),
+    LeftOut("dreg", "moe", MMVAE, private_dim=1),
+    LeftOut("dreg", "mopoe"),
+    LeftOut("dreg_loose", "moe"),
+    LeftOut("mmvae_plus", "moe", {**MMVAE, "auxiliary_prior": True}, private_dim=2),
+    LeftOut("vaevae", "poe", WITHOUT_PRIOR),
+    LeftOut("vaevae", "subset_networks"),
+    LeftOut("svae", "poe", WITHOUT_PRIOR, private_dim=1),
+    LeftOut("svae", "subset_networks", private_dim=1),
+]
+
+
+def restricted(params: Params, model: Model) -> tuple[Params, list[jax.Array]]:
+    """What a smaller model has of a larger one's parameters, and all the rest."""
+    networks = {network.name for network in model.networks}
+    keep: dict[str, Any] = {}
+    rest: list[jax.Array] = []
+    for group, wanted in {"inference": networks, "decoders": set(model.names), "auxiliary_prior": set(model.names)}.items():
+        if group in params:
+            keep[group] = {name: value for name, value in params[group].items() if name in wanted}
+            rest += jax.tree.leaves({name: value for name, value in params[group].items() if name not in wanted})
+    if "prior" in params:
+        keep["prior"] = params["prior"]
+    return keep, rest
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize("case", LEFT_OUT, ids=lambda c: f"{c.objective}-{c.fusion}-{c.training.kl}-{c.private_dim}")
+def test_a_missing_modality_is_equal_to_leaving_it_out(case: LeftOut):
+    """Three modalities with the third absent everywhere, and two: the same loss, gradients and posterior."""
+    oracles = [LinearGaussian(dims, 2, private_dim=case.private_dim) for dims in ((4, 3, 5), (4, 3))]
+    three, two = (
+        oracle.model(case.fusion, subsets=chosen, joint_width=4, **case.options)
+        for oracle, chosen in zip(oracles, case.subsets, strict=True)
+    )
+    params3 = oracles[0].params(three, shift=0.2)
+    params2, _ = restricted(params3, two)
+    if case.fusion == "poe_quotient":
+        # The same variances are M/(M-1) sigmoid(v) of other raw outputs v.
+        params2 = oracles[1].params(two, shift=0.2)
+    batch = oracles[0].sample(jax.random.key(0), 8)
+    batch3 = batch._replace(present=jnp.asarray(EVERY_MASK[:8] & [True, True, False]))
+    batch2 = Batch({name: batch.x[name] for name in two.names}, batch3.present[:, :2], batch.label)
+    results = []
+    for model, params, observed in ((three, params3, batch3), (two, params2, batch2)):
+
+        def loss(params: Params, model: Model = model, observed: Batch = observed) -> Any:
+            value, _ = OBJECTIVES[case.objective](model, params, jax.random.key(0), observed, 0.7, case.training)
+            points = jax.random.normal(jax.random.key(1), (5, 8, 2))
+            posterior = model.joint(params, model.encode(params, observed), observed.present)
+            return value, posterior.log_prob(points)
+
+        results.append(jax.jit(jax.value_and_grad(loss, has_aux=True))(params))
+    ((loss3, density3), gradient3), ((loss2, density2), gradient2) = results
+    np.testing.assert_allclose(loss3, loss2, rtol=2e-6)
+    np.testing.assert_allclose(density3, density2, rtol=1e-5, atol=1e-5)
+    shared, absent = restricted(gradient3, two)
+    assert absent
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in absent)
+    if case.fusion == "poe_quotient":
+        shared, gradient2 = map(without_log_variances, (shared, gradient2))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6 * largest), shared, gradient2)
+
+
+def without_log_variances(gradient: Any) -> Any:
+    """Of a head's gradient only that of the means, which do not depend on how variances are written."""
+    heads = {name: jax.tree.map(lambda leaf: leaf[..., :2], value) for name, value in gradient["inference"].items()}
+    return {**gradient, "inference": heads}

@@ -1,0 +1,98 @@
+"""Runs are grouped by what makes a model, averaged over seeds, and mistakes are told in one line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from experiments import compare
+
+
+def write_run(folder, fusion="mopoe", seed=0, shift=0.0, **settings):
+    folder.mkdir(parents=True)
+    config = {
+        "model_name": "",
+        "seed": seed,
+        "out": str(folder),
+        "fresh": bool(seed),
+        "architecture": {"fusion": fusion, "latent_dim": settings.get("latent_dim", 32)},
+        "training": {"steps": 10},
+    }
+    metrics = {f"probe/by_size/{n}": 0.5 + 0.1 * n + shift for n in (1, 2)}
+    metrics |= {"log_likelihood/joint/by_size/2": -1000.0 + 100 * shift, "coherence/joint": 0.25 + shift}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return str(folder)
+
+
+def cells(output):
+    rows = [line for line in output.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_table_and_figure_of_seeds_and_models(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / "a0", seed=0, shift=-0.01),
+        write_run(tmp_path / "b0", fusion="poe", shift=-0.3),
+        write_run(tmp_path / "a1", seed=1, shift=0.01),
+    ]
+    out = tmp_path / "figure.png"
+    assert compare.main([*runs, "--out", str(out)]) == 0
+    assert cells(capsys.readouterr().out) == [
+        ["", "mopoe", "poe"],
+        ["runs", "2", "1"],
+        ["Linear probe, 1 input", "0.600 ± 0.014", "0.300"],
+        ["Linear probe, 2 inputs", "0.700 ± 0.014", "0.400"],
+        ["Joint log-likelihood, 2 inputs", "-1000.0 ± 1.4", "-1030.0"],
+        ["Joint coherence", "0.250 ± 0.014", "-0.050"],
+    ]
+    assert min(Image.open(out).size) > 300
+
+
+def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", latent_dim=64), write_run(tmp_path / "c", "poe")]
+    assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
+    head = cells(capsys.readouterr().out)[0]
+    assert head == ["", "mopoe (latent_dim 32)", "mopoe (latent_dim 64)", "poe"]
+
+
+def test_the_same_folder_twice_counts_once(tmp_path, capsys):
+    run = write_run(tmp_path / "a")
+    assert compare.main([run, run, "--out", str(tmp_path / "f.png")]) == 0
+    assert cells(capsys.readouterr().out)[1] == ["runs", "1"]
+
+
+def spoil(folder, name, content):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", None, "no metrics.json in"),
+        ("config.json", None, "no config.json in"),
+        ("metrics.json", '{"probe/m0": ', "cannot be read"),
+        ("metrics.json", "[]", "no JSON object"),
+        ("metrics.json", '{"probe/m0": "high"}', "probe/m0 is no number"),
+    ],
+)
+def test_a_damaged_run_is_told_in_one_line(tmp_path, capsys, name, content, message):
+    run = write_run(tmp_path / "a")
+    spoil(tmp_path / "a", name, content)
+    assert_refused(capsys, [run], message)
+
+
+def test_mistakes_on_the_command_line(tmp_path, capsys):
+    run = write_run(tmp_path / "a")
+    assert_refused(capsys, [str(tmp_path / "missing")], "no folder")
+    assert_refused(capsys, [], "required: DIR")
+    assert_refused(capsys, [run, "--out", str(tmp_path / "figure.xyz")], "name a .png file")
+    assert_refused(capsys, [run, "--out", str(tmp_path / "no" / "f.png")], "cannot be written")
+
+
+def assert_refused(capsys, arguments, message):
+    assert compare.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and errors.startswith("error: ") and message in errors

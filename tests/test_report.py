@@ -1,0 +1,129 @@
+"""The report holds everything, escapes everything and needs nothing beside itself."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mmvae_jax.report import flat_settings, model_label, write_report
+
+VOID = {"meta", "img", "br"}
+METRICS = {
+    "probe/by_size/1": 0.875,
+    "probe/by_size/2": 0.9375,
+    "probe/a": 0.811,
+    "probe/b": 0.822,
+    "probe/a+b": 0.833,
+    "coherence/conditional/by_size/1": 0.444,
+    "coherence/conditional/a->b": 0.455,
+    "coherence/conditional/b->a": 0.466,
+    "coherence/self/a->a": 0.577,
+    "coherence/self/b->b": 0.588,
+    "coherence/self/a+b->a": 0.599,
+    "coherence/self/a+b->b": 0.511,
+    "coherence/joint": 0.123,
+    "log_likelihood/joint/by_size/1": -12345.6,
+    "log_likelihood/joint/a": -321.25,
+    "log_likelihood/joint/b": float("nan"),
+    "log_likelihood/joint/a+b": -323.5,
+    "log_likelihood/ess/a": 7.125,
+    "classifier/a": 0.987,
+    "train/steps": 9920,
+}
+CONFIG = {"model_name": "", "seed": 3, "architecture": {"fusion": "mopoe"}, "own": {"text": "<b>&"}}
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that are not closed in order; collects what refers to the outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.references, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.references += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def page(tmp_path):
+    figure = tmp_path / "data.png"
+    figure.write_bytes(b"\x89PNG not really <&>")
+    folder = tmp_path / "mopoe-<seed>3"
+    folder.mkdir()
+    path = write_report(folder, CONFIG, METRICS, [figure], {"jax": "9.9.9"}, {"joint <coherence>": "0.121"})
+    assert path == folder / "report.html" and [p.name for p in folder.iterdir()] == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def parsed(page):
+    parser = Balanced()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_figures_are_inside_and_nothing_is_outside(page):
+    (reference,) = parsed(page).references
+    kind, data = reference.split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == b"\x89PNG not really <&>"
+    assert "http" not in page and "<script" not in page and "url(" not in page
+
+
+def test_whatever_comes_from_outside_is_escaped(page):
+    assert "<b>&" not in page and "&lt;b&gt;&amp;" in page
+    assert "joint &lt;coherence&gt;" in page and "mopoe-&lt;seed&gt;3" in page
+
+
+def rows_of(page, heading):
+    section = next(part for part in page.split("<section>") if part.startswith(f"<h2>{heading}</h2>"))
+    rows = re.findall(r"<tr>(.*?)</tr>", section)
+    return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_table_by_size_has_every_mean_in_its_column(page):
+    assert rows_of(page, "Metrics by number of inputs") == [
+        ["", "1 input", "2 inputs"],
+        ["Linear probe", "0.875", "0.938"],
+        ["Conditional coherence", "0.444", ""],
+        ["Joint log-likelihood", "-12,346", ""],
+    ]
+    assert "<b>0.123</b>" in page
+
+
+def test_table_by_subset_has_every_value_under_its_target(page):
+    assert rows_of(page, "Metrics by subset") == [
+        ["given", "probe", "log p(X)", "eff. samples", "→ a", "→ b"],
+        ["a", "0.811", "-321.2", "7.125", "0.577", "0.455"],
+        ["b", "0.822", "nan", "", "0.466", "0.588"],
+        ["a+b", "0.833", "-323.5", "", "0.599", "0.511"],
+    ]
+
+
+def test_the_rest_is_listed(page):
+    assert rows_of(page, "Other metrics") == [["classifier/a", "0.987"], ["train/steps", "9,920"]]
+    assert ["architecture.fusion", "mopoe"] in rows_of(page, "Configuration")
+    assert rows_of(page, "Versions") == [["jax", "9.9.9"]]
+    assert rows_of(page, "Expected") == [["joint <coherence>".replace("<", "&lt;").replace(">", "&gt;"), "0.121"]]
+
+
+def test_a_run_without_metrics_or_figures_still_has_a_report(tmp_path):
+    page = write_report(tmp_path, {}, {}, [], {}).read_text(encoding="utf-8")
+    parsed(page)
+    assert "<section>" not in page
+
+
+def test_model_label_and_flat_settings():
+    assert model_label(CONFIG) == "mopoe"
+    assert model_label({"model_name": "svae", "architecture": {"fusion": "x"}}) == "svae"
+    assert flat_settings({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}
