@@ -36,7 +36,7 @@ COLOURS = ("#2563a8", "#d9622b", "#2f8f5b", "#8a4fbf", "#c2334d", "#7a6a3a", "#3
 
 CURVES = (
     ("probe", "Linear probe", "accuracy of logistic regression"),
-    ("coherence/conditional", "Conditional coherence", "fraction of generated classes that are right"),
+    ("coherence/conditional", "Conditional coherence", "fraction of the right class"),
     ("log_likelihood/joint", "Joint log-likelihood", "log p(X), nats"),
 )
 
@@ -250,8 +250,8 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, ind
     sizes = sorted(set.intersection(*(set(run) for run in runs)))
     values = np.array([[run[size] for size in sizes] for run in runs])
     mean = values.mean(0)
-    marker = "osD^vPX*"[index % 8]
-    axes.plot(sizes, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+    marker, style = "osD^vPX*"[index % 8], ("-", "--", ":")[index // 8 % 3]
+    axes.plot(sizes, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
         axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)

@@ -262,10 +262,10 @@ def fit(
 def _as_split(model: Model, data: Mapping[str, Any], presence: Bool[Array, "N M"] | None) -> Split:
     batch = model.batch(data, presence)
     for i, m in enumerate(model.modalities):
-        observed = np.asarray(batch.x[m.name])[np.asarray(batch.present[:, i])]
-        if not np.all(np.isfinite(observed)):
-            row = int(np.argwhere(~np.isfinite(observed).reshape(len(observed), -1).all(-1))[0, 0])
-            raise UserError(f"{m.name}: NaN or infinite value in observed sample {row}: mend it or mark it missing")
+        finite = np.isfinite(batch.x[m.name]).reshape(len(batch.label), -1).all(-1)
+        bad = np.flatnonzero(~finite & np.asarray(batch.present[:, i]))
+        if len(bad):
+            raise UserError(f"{m.name}: NaN or infinite value in observed sample {bad[0]}: mend it or mark it missing")
     return fixed_split(batch.x, batch.label, batch.present)
 
 
