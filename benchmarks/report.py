@@ -50,7 +50,7 @@ def table(rows: list[Row], markdown: bool = False) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     name = f"{row['name']}" + ("" if row.get("scale", "full") == "full" else f" ({row['scale']})")
     if "error" in row:
-        return (name, "failed", *[""] * 7, row["error"][:60])
+        return (name, "failed", *[""] * 7, row["error"][:60].replace("|", "/"))
     rival = row.get("rival")
     targets = [
         f"{_label(kind, target['at_most'])} {'met' if target['met'] else 'MISSED'}"

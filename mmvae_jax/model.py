@@ -87,9 +87,11 @@ class Model:
     Attributes:
       modalities: in the order of the presence mask's columns.
       latent_dim: D, of the shared latent z.
-      fusion: a key of `fusion.FUSIONS`.
-      subsets: rows in place of the fusion's own, see `fusion.get_fusion`.
-      prior_expert: where the prior joins a product, in place of the fusion's own, see `fusion.Fusion`.
+      fusion: how posteriors become one: poe, moe, mopoe, poe_quotient, or one with networks of its own (subset_networks,
+        joint_network, bridge, replacement_experts); see `fusion.FUSIONS`.
+      subsets: rows in place of the fusion's own: a list like m0+m1,m2 or random:k for k random subsets a step.
+      prior_expert: where p(z) joins a product, in place of the fusion's own: none, full (rows that cover everything
+        observed), all, or quotient; see `fusion.Fusion`.
       empty_subset: add the prior as one more component.
       posterior: `gaussian` or `laplace` (the latter for fusions of single experts only).
       learn_prior: learn the prior's scale, a softmax over D times D (MMVAE, Shi et al. 2019).

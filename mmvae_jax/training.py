@@ -37,8 +37,9 @@ class Training:
     """How to train.
 
     Attributes:
-      objective: a key of `objectives.OBJECTIVES`.
-      steps: optimisation steps in all.
+      objective: elbo, powerset_elbo, mvae, mmjsd, mvtcae, iwae, iwae_loose, dreg, dreg_loose, mmvae_plus, jmvae, vaevae
+        or svae; see `objectives.OBJECTIVES`.
+      steps: optimisation steps in all; in an experiment 0 leaves it to its epochs.
       batch_size: tuples a step.
       learning_rate: Adam's, at its peak.
       schedule: of the learning rate after the warm-up: constant, or down to zero along a cosine.
