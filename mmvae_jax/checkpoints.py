@@ -301,8 +301,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot write a checkpoint to {folder}: {_one_line(error)}; "
-            "free space there or choose another --out"
+            f"cannot write a checkpoint to {folder}: {_one_line(error)}; free space there or choose another --out"
         ) from error
 
 

@@ -40,9 +40,7 @@ LIKELIHOODS: dict[str, DistributionFn] = {
 }
 
 
-def log_prob(
-    distribution: distrax.Distribution, x: Num[Array, "B *shape"], event_ndims: int
-) -> Float[Array, "*K B"]:
+def log_prob(distribution: distrax.Distribution, x: Num[Array, "B *shape"], event_ndims: int) -> Float[Array, "*K B"]:
     """log p(x|z) summed over the modality's shape.
 
     Args:

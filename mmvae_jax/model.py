@@ -87,8 +87,8 @@ class Model:
     Attributes:
       modalities: in the order of the presence mask's columns.
       latent_dim: D, of the shared latent z.
-      fusion: how posteriors become one: poe, moe, mopoe, poe_quotient, or one with networks of its own (subset_networks,
-        joint_network, bridge, replacement_experts); see `fusion.FUSIONS`.
+      fusion: how posteriors become one: poe, moe, mopoe, poe_quotient, or one with networks of its own
+        (subset_networks, joint_network, bridge, replacement_experts); see `fusion.FUSIONS`.
       subsets: rows in place of the fusion's own: a list like m0+m1,m2 or random:k for k random subsets a step.
       prior_expert: where p(z) joins a product, in place of the fusion's own: none, full (rows that cover everything
         observed), all, or quotient; see `fusion.Fusion`.
@@ -206,9 +206,7 @@ class Model:
         """q(z|X_A) given the observed modalities of a subset."""
         return self.rule.given(codes.shared, present, subset, self.prior(params))
 
-    def infer(
-        self, params: Params, batch: Batch | Mapping[str, Any], subset: Sequence[str] | None = None
-    ) -> Mixture:
+    def infer(self, params: Params, batch: Batch | Mapping[str, Any], subset: Sequence[str] | None = None) -> Mixture:
         """The posterior q(z|X_A) of a batch.
 
         Args:

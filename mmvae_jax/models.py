@@ -59,9 +59,7 @@ MODELS: dict[str, ModelRow] = {
     "svae_star": ModelRow("replacement_experts", "vaevae", "SVAE paper 2021, SVAE*"),
     "bridge": ModelRow("bridge", "vaevae", "Yadav et al. 2020"),
     "mvtcae": ModelRow("poe", "mvtcae", "Hwang et al. 2021", _WITHOUT_PRIOR),
-    "mmvae_plus": ModelRow(
-        "moe", "mmvae_plus", "Palumbo et al. 2023", {**_SHI, "auxiliary_prior": True}, private=True
-    ),
+    "mmvae_plus": ModelRow("moe", "mmvae_plus", "Palumbo et al. 2023", {**_SHI, "auxiliary_prior": True}, private=True),
 }
 
 

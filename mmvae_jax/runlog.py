@@ -139,17 +139,13 @@ class _Progress:
         self._printed = -math.inf
         on_terminal = enabled and sys.stderr.isatty()
         self._bar = (
-            tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
-            if on_terminal
-            else None
+            tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True) if on_terminal else None
         )
 
     def show(self, step: int, loss: float, examples_per_second: float) -> None:
         """Moves on to `step`."""
         if self._bar is not None:
-            self._bar.set_postfix_str(
-                f"loss {loss:.4g}, {examples_per_second:.0f} examples/s", refresh=False
-            )
+            self._bar.set_postfix_str(f"loss {loss:.4g}, {examples_per_second:.0f} examples/s", refresh=False)
             self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()

@@ -80,7 +80,11 @@ class ByHand:
         name = self.oracle.names[m]
         s = self.style.get(name)
         at_mean = stats.norm.logpdf(self.x[name], self._mean(m, q.mean, s and s.mean), self.oracle.noise).sum(-1)
-        var = q.var if s is None else np.concatenate([q.var, np.broadcast_to(s.var, (*q.var.shape[:-1], s.var.shape[-1]))], -1)
+        var = (
+            q.var
+            if s is None
+            else np.concatenate([q.var, np.broadcast_to(s.var, (*q.var.shape[:-1], s.var.shape[-1]))], -1)
+        )
         spread = var @ np.square(self.oracle.loadings[m]).sum(0) / self.oracle.noise**2
         return np.where(self.present[:, m], at_mean - 0.5 * spread, 0.0)
 

@@ -312,9 +312,7 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_save_that_cannot_be_written_is_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-):
+def test_a_save_that_cannot_be_written_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     state = fresh_state(width=20_000)
     with (
         pytest.raises(UserError, match=r"cannot write a checkpoint to .*--out"),

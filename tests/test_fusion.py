@@ -94,7 +94,9 @@ def test_mask_fusions_are_uniform_mixtures_of_products(name, prior_expert, empty
         np.testing.assert_allclose(np.exp(q.log_weights[:, b]), np.array(alive) / sum(alive), rtol=1e-6)
         for s, members in enumerate(used):
             covers = tuple(observed) == members
-            power = {"none": 0.0, "all": 1.0, "full": float(covers), "quotient": 1.0 - len(members)}[fusion.prior_expert]
+            power = {"none": 0.0, "all": 1.0, "full": float(covers), "quotient": 1.0 - len(members)}[
+                fusion.prior_expert
+            ]
             assert_component(q, s, b, [network(experts, m) for m in members], power if members else 1.0)
 
 

@@ -28,7 +28,9 @@ def test_density_is_scipys():
     q, z = random_gaussian(0, 3, 1, 4), jax.random.normal(jax.random.key(1), (6, 4))
     expected = stats.norm.logpdf(z, q.mean, np.exp(0.5 * q.log_var)).sum(-1)
     np.testing.assert_allclose(q.log_prob(z), expected, rtol=1e-5)
-    np.testing.assert_allclose(q.distribution.entropy(), stats.norm.entropy(scale=np.exp(0.5 * q.log_var)).sum(-1), 1e-5)
+    np.testing.assert_allclose(
+        q.distribution.entropy(), stats.norm.entropy(scale=np.exp(0.5 * q.log_var)).sum(-1), 1e-5
+    )
 
 
 def test_kl_is_distrax_own_and_broadcasts():
@@ -96,7 +98,10 @@ def test_vmap_over_the_powerset_is_a_loop_over_it():
         precisions = np.exp(-np.asarray(experts.log_var, np.float64))[mask]
         total = precisions.sum(0)
         mean = (precisions * np.asarray(experts.mean)[mask]).sum(0) / total
-        close(Gaussian(together.mean[row], together.log_var[row]), Gaussian(jnp.asarray(mean), jnp.asarray(-np.log(total))))
+        close(
+            Gaussian(together.mean[row], together.log_var[row]),
+            Gaussian(jnp.asarray(mean), jnp.asarray(-np.log(total))),
+        )
 
 
 def test_prior_power_may_differ_between_batch_elements():
@@ -135,7 +140,9 @@ def test_no_expert_at_all_is_the_prior():
 @pytest.mark.parametrize("prior_power", [0.0, 1.0])
 def test_every_mask_has_finite_values_and_gradients(prior_power):
     """Of four experts from very sure to very vague, the empty mask included."""
-    experts = Gaussian(random_gaussian(12, 4, 2, 3).mean, jnp.broadcast_to(jnp.array([-20.0, 20, 0, -3])[:, None, None], (4, 2, 3)))
+    experts = Gaussian(
+        random_gaussian(12, 4, 2, 3).mean, jnp.broadcast_to(jnp.array([-20.0, 20, 0, -3])[:, None, None], (4, 2, 3))
+    )
     masks = jnp.concatenate([jnp.zeros((1, 4), bool), jnp.asarray(subsets.powerset(4))])
 
     def value(experts: Gaussian, mask: jax.Array) -> jax.Array:
@@ -153,7 +160,11 @@ def test_quotient_undoes_the_product():
     a, b = random_gaussian(13, 5, 3), random_gaussian(14, 5, 3)
     both = product(Gaussian(jnp.stack([a.mean, b.mean]), jnp.stack([a.log_var, b.log_var])))
     close(quotient(both, b), a, 1e-4)
-    close(product(Gaussian(jnp.stack([both.mean, b.mean]), jnp.stack([both.log_var, b.log_var])), jnp.array([1.0, -1.0])), a, 1e-4)
+    close(
+        product(Gaussian(jnp.stack([both.mean, b.mean]), jnp.stack([both.log_var, b.log_var])), jnp.array([1.0, -1.0])),
+        a,
+        1e-4,
+    )
 
 
 def test_undefined_quotient_names_the_place():

@@ -16,7 +16,9 @@ X = np.random.default_rng(1).normal(size=(B, 2, 5)).astype(np.float32)
 
 def test_normal_and_laplace_are_scipys():
     np.testing.assert_allclose(
-        log_prob(normal(jnp.asarray(OUTPUT), 0.7), jnp.asarray(X), 2), stats.norm.logpdf(X, OUTPUT, 0.7).sum((-2, -1)), 1e-5
+        log_prob(normal(jnp.asarray(OUTPUT), 0.7), jnp.asarray(X), 2),
+        stats.norm.logpdf(X, OUTPUT, 0.7).sum((-2, -1)),
+        1e-5,
     )
     expected = stats.laplace.logpdf(X, OUTPUT, 0.75).sum((-2, -1))
     np.testing.assert_allclose(log_prob(laplace(jnp.asarray(OUTPUT), 0.75), jnp.asarray(X), 2), expected, 1e-5)
@@ -40,7 +42,9 @@ def test_categorical_sums_over_positions_and_skips_padding():
             expected[k, b] += logs[k, b, position, text[b, position]]
     p = categorical(jnp.asarray(OUTPUT), 1.0)
     np.testing.assert_allclose(log_prob(p, jnp.asarray(text), 1), expected, rtol=1e-5)
-    gradient = jax.jit(jax.grad(lambda o: log_prob(categorical(o, 1.0), jnp.asarray(text), 1).sum()))(jnp.asarray(OUTPUT))
+    gradient = jax.jit(jax.grad(lambda o: log_prob(categorical(o, 1.0), jnp.asarray(text), 1).sum()))(
+        jnp.asarray(OUTPUT)
+    )
     np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, -1), np.broadcast_to(text >= 0, (K, B, 2)))
 
 
@@ -57,7 +61,9 @@ def test_negative_whole_numbers_are_padding_for_classes_only():
     np.testing.assert_allclose(log_prob(normal(jnp.full((1, 2), 0.5), 1.0), x, 1), [expected], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "extreme"), [("bernoulli", 200.0), ("categorical", 200.0), ("normal", 1e6), ("laplace", 1e6)])
+@pytest.mark.parametrize(
+    ("name", "extreme"), [("bernoulli", 200.0), ("categorical", 200.0), ("normal", 1e6), ("laplace", 1e6)]
+)
 def test_gradients_stay_finite_at_extreme_outputs(name, extreme):
     output = jnp.array([[extreme, -extreme, 0.0]])
     x = jnp.array([2]) if name == "categorical" else jnp.array([[0.0, 1.0, 1.0]])

@@ -15,7 +15,14 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 S, B, D = 4, 6, 3
 # Rows are batch elements here: equal, unequal, dead at the front, in the middle and at the end, and one alone.
 WEIGHTS = np.array(
-    [[0.25, 0.25, 0.25, 0.25], [0.1, 0.2, 0.3, 0.4], [0, 0.5, 0.2, 0.3], [0.3, 0, 0.7, 0], [0.5, 0.5, 0, 0], [0, 0, 1, 0]]
+    [
+        [0.25, 0.25, 0.25, 0.25],
+        [0.1, 0.2, 0.3, 0.4],
+        [0, 0.5, 0.2, 0.3],
+        [0.3, 0, 0.7, 0],
+        [0.5, 0.5, 0, 0],
+        [0, 0, 1, 0],
+    ]
 )
 
 

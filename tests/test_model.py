@@ -59,7 +59,9 @@ def test_missing_entries_are_told_by_the_mask_alone():
 def test_private_latents_have_their_own_posteriors_and_the_prior_where_absent():
     model = PRIVATE.model("poe")
     params = PRIVATE.params(model, "likelihood")
-    batch = PRIVATE.sample(jax.random.key(1), 3)._replace(present=jnp.array([[True, True], [True, False], [False, True]]))
+    batch = PRIVATE.sample(jax.random.key(1), 3)._replace(
+        present=jnp.array([[True, True], [True, False], [False, True]])
+    )
     codes = model.encode(params, batch)
     for i, name in enumerate(PRIVATE.names):
         loading = PRIVATE.loadings[i][:, 2:]
@@ -68,7 +70,9 @@ def test_private_latents_have_their_own_posteriors_and_the_prior_where_absent():
         seen = np.asarray(batch.present[:, [i]])
         np.testing.assert_allclose(codes.private[name].mean, np.where(seen, mean, 0), rtol=1e-4, atol=1e-5)
         log_var = np.where(seen, -np.log(precision), 0)
-        np.testing.assert_allclose(codes.private[name].distribution.entropy(), (0.5 * log_var + 1.4189385).sum(-1), 1e-5)
+        np.testing.assert_allclose(
+            codes.private[name].distribution.entropy(), (0.5 * log_var + 1.4189385).sum(-1), 1e-5
+        )
 
 
 def test_quotient_is_defined_for_all_encoder_outputs():
@@ -122,7 +126,9 @@ def test_pixels_are_scaled_and_classes_are_not():
     as_bytes = {"bernoulli": data["bernoulli"], "label": data["label"].astype(jnp.uint8)}
     expected = model.log_likelihoods(params, z, model.batch(as_floats))
     np.testing.assert_array_equal(model.log_likelihoods(params, z, model.batch(as_bytes)), expected)
-    np.testing.assert_array_equal(model.infer(params, as_bytes).components.mean, model.infer(params, as_floats).components.mean)
+    np.testing.assert_array_equal(
+        model.infer(params, as_bytes).components.mean, model.infer(params, as_floats).components.mean
+    )
 
 
 def test_unconditional_generation_has_the_models_moments():
@@ -236,7 +242,9 @@ def test_infer_refuses_unknown_and_empty_subsets():
 def test_unknown_likelihood_is_refused():
     model = ORACLE.model()
     broken = replace(model, modalities=(replace(model.modalities[0], likelihood="cauchy"),))
-    with pytest.raises(UserError, match="unknown likelihood 'cauchy': choose one of bernoulli, normal, laplace, categorical"):
+    with pytest.raises(
+        UserError, match="unknown likelihood 'cauchy': choose one of bernoulli, normal, laplace, categorical"
+    ):
         broken.decode(model.init(jax.random.key(0)), jnp.zeros((1, 2)))
 
 

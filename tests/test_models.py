@@ -67,7 +67,9 @@ def test_table_has_a_line_a_model_under_aligned_headings():
     for line, row in zip(lines, MODELS.values(), strict=True):
         assert line[column:] == row.paper
         assert line[header.index("networks") : column].strip() == str(row.network_count(3))
-        assert line[header.index("missing") : header.index("networks")].strip() == ("yes" if row.handles_missing else "no")
+        assert line[header.index("missing") : header.index("networks")].strip() == (
+            "yes" if row.handles_missing else "no"
+        )
 
 
 def test_unknown_model_is_refused():

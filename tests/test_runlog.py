@@ -147,15 +147,11 @@ def test_tensorboard_shows_every_term_and_purges_repeated_steps(tmp_path: Path, 
         log.report(30, {"loss": -1.0})
     assert (30, -1.0) in scalars(tmp_path, "loss")
     assert (30, 20.0) in scalars(tmp_path, "examples_per_second")
-    starts = [
-        event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START
-    ]
+    starts = [event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START]
     assert starts == [21]
 
 
-def test_without_a_terminal_a_line_every_ten_seconds(
-    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
-):
+def test_without_a_terminal_a_line_every_ten_seconds(tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]):
     with RunLog(tmp_path, 100, 0, batch_size=8) as log:
         for step in range(1, 101):
             clock.now += 0.5
@@ -166,9 +162,7 @@ def test_without_a_terminal_a_line_every_ten_seconds(
     assert printed[-1].endswith("00:00 left")
 
 
-def test_on_a_terminal_a_bar(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_on_a_terminal_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runlog.sys.stderr, "isatty", lambda: True, raising=False)
     with RunLog(tmp_path, 100, 50, batch_size=8) as log:
         log.report(100, {"loss": 1.25})

@@ -32,7 +32,14 @@ N = 50
 DATA = ORACLE.sample(jax.random.key(0), N).x
 # Three epochs of six steps, everything that depends on the step switched on.
 TRAINING = Training(
-    steps=17, batch_size=8, learning_rate=0.02, schedule="cosine", warmup_steps=4, clip_norm=5.0, beta=0.8, anneal_steps=9
+    steps=17,
+    batch_size=8,
+    learning_rate=0.02,
+    schedule="cosine",
+    warmup_steps=4,
+    clip_norm=5.0,
+    beta=0.8,
+    anneal_steps=9,
 )
 
 
@@ -84,7 +91,9 @@ def test_one_dispatch_and_many_take_the_same_steps():
         stretch = make_stretch(MODEL, TRAINING, split, one_dispatch)
         tally = stretch(init_state(MODEL, TRAINING, jax.random.key(2)), split.arrays, plan, 2)
         tallies.append(stretch(tally.state, split.arrays, plan, 6))
-    for one, many in zip(*map(jax.tree.leaves, ([t.state.params, t.state.opt_state, t.sums] for t in tallies)), strict=True):
+    for one, many in zip(
+        *map(jax.tree.leaves, ([t.state.params, t.state.opt_state, t.sums] for t in tallies)), strict=True
+    ):
         np.testing.assert_allclose(one, many, rtol=1e-5, atol=1e-6)
     assert [int(t.state.step) for t in tallies] == [6, 6]
 
@@ -154,9 +163,17 @@ def test_divergence_names_step_and_term(poisoned, steps_per_dispatch):
     assert 0 < step < 6
     seen: list[int] = []
     with pytest.raises(Diverged) as caught:
-        fit(MODEL, poisoned, TRAINING, key, after=lambda _, p: seen.append(p.step), steps_per_dispatch=steps_per_dispatch)
+        fit(
+            MODEL,
+            poisoned,
+            TRAINING,
+            key,
+            after=lambda _, p: seen.append(p.step),
+            steps_per_dispatch=steps_per_dispatch,
+        )
     message = str(caught.value)
-    assert message.startswith(f"not finite at step {step}: loss, log_likelihood/m1")
+    assert message.startswith(f"not finite at step {step}: ")
+    assert "log_likelihood/m1, loss" in message
     assert "log_likelihood/m0" not in message
     assert "\n" not in message
     assert seen == (list(range(1, step + 1)) if steps_per_dispatch == 1 else [])
@@ -268,7 +285,9 @@ def test_wrong_options_are_refused(wrong, message):
         Options(**wrong)
 
 
-def refused(message: str, data: dict[str, Any], presence: Any = None, objective: str = "elbo", batch_size: int = 8) -> None:
+def refused(
+    message: str, data: dict[str, Any], presence: Any = None, objective: str = "elbo", batch_size: int = 8
+) -> None:
     model = ORACLE.model("joint_network", joint_width=4) if objective == "jmvae" else MODEL
     with pytest.raises(UserError, match=message) as caught:
         fit(model, data, Training(objective, steps=1, batch_size=batch_size), presence=presence)
@@ -305,6 +324,8 @@ def test_steps_per_epoch_drops_the_incomplete_batch():
 
 def test_batches_keep_their_labels_out_of_training():
     """Labels have no influence: they are for evaluation."""
-    states = [fit(MODEL, fixed_split(DATA, labels), TRAINING, jax.random.key(7)) for labels in (jnp.zeros(N), jnp.arange(N))]
+    states = [
+        fit(MODEL, fixed_split(DATA, labels), TRAINING, jax.random.key(7)) for labels in (jnp.zeros(N), jnp.arange(N))
+    ]
     assert bits(states[0]) == bits(states[1])
     assert isinstance(MODEL.batch(DATA), Batch)

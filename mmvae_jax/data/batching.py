@@ -128,9 +128,7 @@ def fixed_split(
     size = len(label)
     lengths = {name: len(values) for name, values in x.items()}
     if set(lengths.values()) != {size}:
-        raise UserError(
-            f"modalities of lengths {lengths} with {size} labels: give each as many rows as labels"
-        )
+        raise UserError(f"modalities of lengths {lengths} with {size} labels: give each as many rows as labels")
     if presence is not None and presence.shape != (size, len(x)):
         raise UserError(f"presence has shape {presence.shape}: give one of shape {(size, len(x))}")
     arrays = (
@@ -157,9 +155,7 @@ def gather_batch(split: Split, arrays: Arrays, rows: Plan) -> Batch:
     return Batch(x, present, label)
 
 
-def batch_at(
-    split: Split, arrays: Arrays, plan: Plan, start: Int[Array, ""] | int, batch_size: int
-) -> Batch:
+def batch_at(split: Split, arrays: Arrays, plan: Plan, start: Int[Array, ""] | int, batch_size: int) -> Batch:
     """The `batch_size` tuples of an epoch's plan from row `start` on; jittable in `start`.
 
     Args:

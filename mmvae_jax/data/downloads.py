@@ -26,8 +26,7 @@ def download(name: str, base: str, files: list[str]) -> dict[str, Path]:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(
-            f"--data=tfds needs the package {error.name}: pip install {error.name}, "
-            "or use --data=embedded"
+            f"--data=tfds needs the package {error.name}: pip install {error.name}, or use --data=embedded"
         ) from error
     root = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     cache = root / "downloads"

@@ -98,14 +98,10 @@ def read_idx(path: Path | str, ndim: int | None = None) -> UInt8[np.ndarray, "..
         raise UserError(f"idx file {path} has magic number {magic}, expected {expected}; {_REMEDY}")
     header = 4 + 4 * axes
     if len(content) < header:
-        raise UserError(
-            f"idx file {path} is truncated: {len(content)} bytes, less than its header; {_REMEDY}"
-        )
+        raise UserError(f"idx file {path} is truncated: {len(content)} bytes, less than its header; {_REMEDY}")
     shape = struct.unpack(f">{axes}I", content[4:header])
     if len(content) - header != math.prod(shape):
-        problem = (
-            "is truncated" if len(content) - header < math.prod(shape) else "has bytes left over"
-        )
+        problem = "is truncated" if len(content) - header < math.prod(shape) else "has bytes left over"
         raise UserError(
             f"idx file {path} {problem}: {len(content) - header} bytes of data, its header says "
             f"{' x '.join(map(str, shape))}; {_REMEDY}"
@@ -123,9 +119,7 @@ def _decompressed(path: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except EOFError as error:
-        raise UserError(
-            f"idx file {path} is truncated: its gzip stream ends early; {_REMEDY}"
-        ) from error
+        raise UserError(f"idx file {path} is truncated: its gzip stream ends early; {_REMEDY}") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"idx file {path} is damaged: {error}; {_REMEDY}") from error
 
@@ -156,18 +150,13 @@ def _labelled_images(
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (28, 28) or len(images) == 0:
         size = " x ".join(map(str, images.shape))
-        raise UserError(
-            f"idx file {images_path} holds {size} pixels, expected N x 28 x 28; {_REMEDY}"
-        )
+        raise UserError(f"idx file {images_path} holds {size} pixels, expected N x 28 x 28; {_REMEDY}")
     if len(images) != len(labels):
         raise UserError(
-            f"{images_path} has {len(images)} images but {labels_path} has {len(labels)} labels; "
-            "download both again"
+            f"{images_path} has {len(images)} images but {labels_path} has {len(labels)} labels; download both again"
         )
     if labels.max() > 9:
-        raise UserError(
-            f"idx file {labels_path} has the label {labels.max()}, expected 0 to 9; {_REMEDY}"
-        )
+        raise UserError(f"idx file {labels_path} has the label {labels.max()}, expected 0 to 9; {_REMEDY}")
     return images, labels.astype(np.int32)
 
 
@@ -185,9 +174,7 @@ def _idx_path(folder: Path, stem: str) -> Path:
 
 def has_idx_files(folder: Path) -> bool:
     """Whether a folder holds at least one of the four official idx files."""
-    return any(
-        (folder / name).is_file() for stem in _STEMS for name in _idx_names(stem, _STEMS[stem])
-    )
+    return any((folder / name).is_file() for stem in _STEMS for name in _idx_names(stem, _STEMS[stem]))
 
 
 def tfds_digits(name: str = "mnist") -> Digits:
@@ -217,9 +204,7 @@ def load_digits(data: str, subfolder: str = "mnist") -> Digits:
     """
     if data == "embedded":
         if subfolder != "mnist":
-            raise UserError(
-                f"no embedded {subfolder}: use --data=tfds or --data=<folder with its idx files>"
-            )
+            raise UserError(f"no embedded {subfolder}: use --data=tfds or --data=<folder with its idx files>")
         return embedded_digits()
     if data == "tfds":
         return tfds_digits(subfolder)
@@ -229,8 +214,7 @@ def load_digits(data: str, subfolder: str = "mnist") -> Digits:
     if (root / subfolder).is_dir():
         return official_digits(root / subfolder)
     raise UserError(
-        f"no {subfolder} in {root}: give the folder of its four idx files, or one with a subfolder "
-        f"{subfolder}/"
+        f"no {subfolder} in {root}: give the folder of its four idx files, or one with a subfolder {subfolder}/"
     )
 
 

@@ -102,9 +102,7 @@ def _shuffled_by_class(key: Key[Array, ""], labels: Int[Array, " N"]) -> Int[Arr
     return jnp.lexsort((jax.random.uniform(key, labels.shape), labels))
 
 
-def _gather(
-    pools: Pools, rows: Plan, modalities: tuple[str, ...]
-) -> tuple[dict[str, Array], Int[Array, " B"]]:
+def _gather(pools: Pools, rows: Plan, modalities: tuple[str, ...]) -> tuple[dict[str, Array], Int[Array, " B"]]:
     label = pools.mnist_labels[rows["mnist"]]
     text = jnp.asarray(_name_table())[label, rows["place"]]
     x = (pools.mnist[rows["mnist"]], pools.svhn[rows["svhn"]], text)
@@ -130,9 +128,7 @@ def _pools(
     counts = np.stack([np.bincount(pool, minlength=10) for pool in (labels, colour_labels)])
     used, first = counts.min(axis=0), np.cumsum(counts, axis=1) - counts
     mnist_slots, svhn_slots = (
-        np.concatenate(
-            [start + np.arange(count) for start, count in zip(starts, used, strict=True)]
-        )
+        np.concatenate([start + np.arange(count) for start, count in zip(starts, used, strict=True)])
         for starts in first
     )
     pools = (images[..., None], labels, colour_images, colour_labels, mnist_slots, svhn_slots)
@@ -183,9 +179,7 @@ def mnist_svhn_text(
     return Dataset("_".join(modalities), modalities, train, test, 10, provenance)
 
 
-def _provenance(
-    digits: Digits, numbers: HouseNumbers, train: Split, test: Split, supervision: float
-) -> dict[str, str]:
+def _provenance(digits: Digits, numbers: HouseNumbers, train: Split, test: Split, supervision: float) -> dict[str, str]:
     return {
         "digits": digits.source,
         "house numbers": numbers.source,

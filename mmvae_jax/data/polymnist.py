@@ -90,17 +90,13 @@ def backgrounds_from(folder: Path | str) -> Backgrounds:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(
-            f"backgrounds folder {folder} does not exist: it needs the pictures 1.jpg to 5.jpg"
-        )
+        raise UserError(f"backgrounds folder {folder} does not exist: it needs the pictures 1.jpg to 5.jpg")
     pictures = {}
     for number in range(1, len(MODALITIES) + 1):
         paths = [folder / f"{number}{ending}" for ending in (".jpg", ".jpeg", ".png")]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise UserError(
-                f"no picture {number}.jpg or {number}.png in {folder}: it needs the pictures 1 to 5"
-            )
+            raise UserError(f"no picture {number}.jpg or {number}.png in {folder}: it needs the pictures 1 to 5")
         pictures[path.name] = _picture(path)
     return Backgrounds(pictures, f"pictures in {folder}")
 
@@ -115,8 +111,7 @@ def _picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         ) from error
     if min(picture.shape[:2]) < SIZE:
         raise UserError(
-            f"background {path} has {picture.shape[1]}x{picture.shape[0]} pixels: "
-            "at least 28x28 are needed"
+            f"background {path} has {picture.shape[1]}x{picture.shape[0]} pixels: at least 28x28 are needed"
         )
     return picture
 
@@ -135,17 +130,13 @@ def draw_tuples(ingredients: Ingredients, key: Key[Array, ""]) -> Plan:
     size, count = len(ingredients.labels), len(ingredients.backgrounds)
     noise = jax.random.uniform(pair_key, (count, size))
     digit = jax.vmap(lambda u: jnp.lexsort((u, ingredients.labels)))(noise).T
-    corners = jnp.array(
-        [np.array(picture.shape[:2]) - SIZE + 1 for picture in ingredients.backgrounds]
-    )
+    corners = jnp.array([np.array(picture.shape[:2]) - SIZE + 1 for picture in ingredients.backgrounds])
     corner = jax.random.randint(crop_key, (size, count, 2), 0, corners)
     order = jax.random.permutation(order_key, size)
     return {"index": order, "digit": digit[order], "corner": corner}
 
 
-def compose(
-    ingredients: Ingredients, rows: Plan
-) -> tuple[dict[str, UInt8[Array, "B 28 28 3"]], Int[Array, " B"]]:
+def compose(ingredients: Ingredients, rows: Plan) -> tuple[dict[str, UInt8[Array, "B 28 28 3"]], Int[Array, " B"]]:
     """The tuples of some rows of a plan: crops, colours inverted where the digit exceeds 127."""
     x = {}
     for m, (name, picture) in enumerate(zip(MODALITIES, ingredients.backgrounds, strict=True)):
@@ -156,9 +147,7 @@ def compose(
 
 
 def _crops(picture: UInt8[Array, "H W 3"], corner: Int[Array, "B 2"]) -> UInt8[Array, "B 28 28 3"]:
-    return jax.vmap(lambda at: lax.dynamic_slice(picture, (at[0], at[1], 0), (SIZE, SIZE, 3)))(
-        corner
-    )
+    return jax.vmap(lambda at: lax.dynamic_slice(picture, (at[0], at[1], 0), (SIZE, SIZE, 3)))(corner)
 
 
 def _split(
@@ -182,9 +171,7 @@ def compose_dataset(digits: Digits, backgrounds: Backgrounds) -> Dataset:
     train = _split(digits.train_images, digits.train_labels, on_device)
     test = _split(digits.test_images, digits.test_labels, on_device)
     test = fixed_plan(test, jax.random.key(_TEST_SEED))
-    signals = ", ".join(
-        f"{name} {background_signal(picture):.2f}" for name, picture in pictures.items()
-    )
+    signals = ", ".join(f"{name} {background_signal(picture):.2f}" for name, picture in pictures.items())
     provenance = {
         "digits": digits.source,
         "tuples": f"{train.size} train (paired and cropped anew every epoch), {test.size} test",
@@ -212,9 +199,7 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None) -> Dataset
     root = existing_folder(data)
     folder = _release_folder(root)
     if folder is not None and backgrounds is not None:
-        raise UserError(
-            f"--backgrounds={backgrounds} cannot change the ready-made tuples in {folder}: drop it"
-        )
+        raise UserError(f"--backgrounds={backgrounds} cannot change the ready-made tuples in {folder}: drop it")
     if folder is not None:
         return release(folder, MODALITIES)
     if has_idx_files(root):

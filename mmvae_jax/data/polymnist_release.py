@@ -58,18 +58,14 @@ def _read_split(folder: Path, modalities: tuple[str, ...]) -> Split:
                 f"unpaired files in {folder}: {modalities[0]} and {modality} differ in "
                 f"{len(unpaired)} names, {unpaired[0]} is not in {missing}; complete the folders"
             )
-    x = {
-        modality: jnp.asarray(_read_images(folder / modality, names[0])) for modality in modalities
-    }
+    x = {modality: jnp.asarray(_read_images(folder / modality, names[0])) for modality in modalities}
     labels = np.array([_index_and_label(name)[1] for name in names[0]], np.int32)
     return fixed_split(x, jnp.asarray(labels))
 
 
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise UserError(
-            f"no folder {folder}: the PolyMNIST release has m0 to m4 in train/ and in test/"
-        )
+        raise UserError(f"no folder {folder}: the PolyMNIST release has m0 to m4 in train/ and in test/")
     names = [name for name in os.listdir(folder) if name.endswith(".png")]
     if not names:
         raise UserError(f"no .png file in {folder}: it needs pictures named <index>.<label>.png")
@@ -101,11 +97,7 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "28 28 3"]:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
-        raise UserError(
-            f"{path} cannot be decoded ({error}): download the release again"
-        ) from error
+        raise UserError(f"{path} cannot be decoded ({error}): download the release again") from error
     if pixels.shape != _SHAPE:
-        raise UserError(
-            f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, expected 28x28: download again"
-        )
+        raise UserError(f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, expected 28x28: download again")
     return pixels

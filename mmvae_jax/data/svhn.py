@@ -117,9 +117,7 @@ def load_svhn(data: str) -> HouseNumbers:
         return official_svhn(root)
     if (root / "svhn").is_dir():
         return official_svhn(root / "svhn")
-    raise UserError(
-        f"no SVHN in {root}: give the folder of {' and '.join(_FILES)}, or one with svhn/"
-    )
+    raise UserError(f"no SVHN in {root}: give the folder of {' and '.join(_FILES)}, or one with svhn/")
 
 
 def stand_in(digits: Digits) -> HouseNumbers:

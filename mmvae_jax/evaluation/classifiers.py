@@ -157,12 +157,8 @@ def trained_classifiers(
     settings = settings or ClassifierSettings()
     networks = networks or {}
     sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024))
-    modules = {
-        name: networks.get(name) or _module(sample.x[name], dataset, settings) for name in dataset.modalities
-    }
-    paths = {
-        name: _cache_path(Path(cache_dir), dataset, name, module, settings) for name, module in modules.items()
-    }
+    modules = {name: networks.get(name) or _module(sample.x[name], dataset, settings) for name in dataset.modalities}
+    paths = {name: _cache_path(Path(cache_dir), dataset, name, module, settings) for name, module in modules.items()}
     params = {name: _load(path, modules[name], sample.x[name], report) for name, path in paths.items()}
     missing = {name: modules[name] for name, found in params.items() if found is None}
     if missing:
@@ -290,9 +286,7 @@ def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
     return x[source[..., 0], source[..., 1]]
 
 
-def _cache_path(
-    folder: Path, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings
-) -> Path:
+def _cache_path(folder: Path, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings) -> Path:
     identity = {
         "version": _VERSION,
         "dataset": dataset.name,

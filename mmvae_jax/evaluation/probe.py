@@ -22,8 +22,8 @@ def posterior_means(
 ) -> Float[np.ndarray, "S B D"]:
     """The mean of q(z|X_A) of every subset; of a mixture, that of one component for each tuple.
 
-    A component is what a draw from a mixture comes from, and what the MoPoE paper probes. Averaging the means of MMVAE's
-    experts would be an ensemble of all modalities that no draw from the model ever sees.
+    A component is what a draw from a mixture comes from, and what the MoPoE paper probes. Averaging the means of
+    MMVAE's experts would be an ensemble of all modalities that no draw from the model ever sees.
     """
     masks = jnp.asarray(subset_masks)
     pieces = [
@@ -59,9 +59,7 @@ def probe_accuracy(
 
 
 @partial(jax.jit, static_argnums=0)
-def _means(
-    model: Model, params: Params, key: Array, batch: Batch, masks: Bool[Array, "S M"]
-) -> Float[Array, "S B D"]:
+def _means(model: Model, params: Params, key: Array, batch: Batch, masks: Bool[Array, "S M"]) -> Float[Array, "S B D"]:
     codes = model.encode(params, batch)
 
     def of_subset(mask: Bool[Array, "M"]) -> Float[Array, "B D"]:

@@ -12,9 +12,7 @@ from mmvae_jax.objectives.elbo import subset_posteriors
 from mmvae_jax.objectives.terms import Loss, Options, draw_private, total
 
 
-def jmvae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def jmvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`ELBO of q(z|X) - alpha sum_m KL(q(z|X) || q_m(z|x_m))` (Suzuki et al. 2016, JMVAE-kl; SVAE paper, Eq. 2).
 
     Only tuples with every modality can teach a joint encoder: an incomplete one contributes nothing. Options: alpha,
@@ -99,9 +97,7 @@ def _lattice(
     return total(model, log_likelihood, penalties)
 
 
-def vaevae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def vaevae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """VAEVAE (Wu & Goodman 2019): paired data tie q(z|x_1, x_2) to q(z|x_1) and q(z|x_2), unpaired give unimodal ELBOs.
 
     Options: beta_style.
@@ -109,9 +105,7 @@ def vaevae(
     return _lattice(model, params, key, batch, beta, options, unimodal_on_pairs=False)
 
 
-def svae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def svae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """SVAE's loss (Eqs. 7-10): VAEVAE's plus the unimodal ELBOs on paired data too.
 
     Algorithm 1 prints its KL terms with the wrong sign; Eq. 7 is right. Options: beta_style.

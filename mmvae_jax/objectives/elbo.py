@@ -22,9 +22,7 @@ from mmvae_jax.objectives.terms import (
 )
 
 
-def elbo(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def elbo(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`E_q[sum_m w_m log p(x_m|z)] - beta KL(q||p)` for the joint posterior of any fusion (Sutter et al. 2021, Eq. 10).
 
     Options: kl, expectation, beta_style.
@@ -35,9 +33,7 @@ def elbo(
     return mixture_elbo(model, params, key, batch, codes, mixture, beta, options)
 
 
-def powerset_elbo(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def powerset_elbo(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """The mean over all subsets A of the ELBO on log p(X) under q(z|X_A) (Sutter et al. 2021, Eqs. 4 and 5).
 
     Every subset is decoded. By Lemma 3 it is at most `elbo` of `mopoe` with `kl=sample`. Options: beta_style.
@@ -85,9 +81,7 @@ def subset_posteriors(
     return jax.vmap(lambda mask: model.given(params, codes, present, mask))(jnp.asarray(masks))
 
 
-def mvae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def mvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`ELBO(X) + sum_m ELBO(x_m) + sum_{j=1..k} ELBO(random subset)` (Wu & Goodman 2018, Eq. 4).
 
     A subset's ELBO reconstructs only that subset. Random subsets are drawn afresh every step, uniformly over the
@@ -109,9 +103,7 @@ def mvae(
     return total(model, jnp.sum(log_likelihoods, axis=0), penalties)
 
 
-def mmjsd(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def mmjsd(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """mmJSD (Sutter et al. 2020): the ELBO of a mixture with a Jensen-Shannon divergence to a dynamic prior.
 
     The dynamic prior is the geometric mean of the n observed experts and p(z) with equal weights 1/(n+1); the
@@ -131,9 +123,7 @@ def mmjsd(
     return total(model, expected, penalties)
 
 
-def jensen_shannon(
-    experts: Posterior, present: Bool[Array, "B M"], prior: Posterior
-) -> Float[Array, "B"]:
+def jensen_shannon(experts: Posterior, present: Bool[Array, "B M"], prior: Posterior) -> Float[Array, "B"]:
     """The geometric Jensen-Shannon divergence of the observed Gaussian experts and the prior, in nats."""
     count = jnp.sum(present, -1) + 1
     known = gaussian.only_where(cast(gaussian.Gaussian, experts), present.T)
@@ -143,9 +133,7 @@ def jensen_shannon(
     return (jnp.sum(divergences, axis=0) + prior.kl(dynamic)) / count
 
 
-def mvtcae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def mvtcae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """MVTCAE (Hwang et al. 2021), a lower bound on total correlation, for the product of experts without the prior.
 
     `(n-a)/n E_q[sum_m log p(x_m|z)] - beta [(1-a) KL(q||p) + a/n sum_m KL(q||q_m)]` over the n observed modalities.

@@ -155,9 +155,7 @@ def _responsibilities(mixture: Mixture, z: Float[Array, "K S B D"]) -> Float[Arr
     return jax.nn.softmax(log_joint, axis=-2)
 
 
-def iwae(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def iwae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """Tight importance-weighted bound, `log 1/(SK) sum_{s,k} w`, with `w = p(z) prod_m p(x_m|z)^{w_m} / q(z|X)`.
 
     K draws from each of the S components and the full mixture density in every weight (Shi et al. 2019; Burda et al.
@@ -166,30 +164,22 @@ def iwae(
     return _importance_bound(model, params, key, batch, beta, options, loose=False, dreg=False)
 
 
-def iwae_loose(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def iwae_loose(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """The loose form that Shi et al. (2019, Eq. 3) print: the mean over components of `log 1/K sum_k w`."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=False)
 
 
-def dreg(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def dreg(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`iwae` with the doubly reparameterised gradient: same value, same mean gradient, less variance."""
     return _importance_bound(model, params, key, batch, beta, options, loose=False, dreg=True)
 
 
-def dreg_loose(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def dreg_loose(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`iwae_loose` with the doubly reparameterised gradient: MMVAE's published objective."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=True)
 
 
-def mmvae_plus(
-    model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options
-) -> Loss:
+def mmvae_plus(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """MMVAE+ (Palumbo et al. 2023): `dreg_loose` over shared u with private w_m, for `moe` and `auxiliary_prior`.
 
     Component m draws u ~ q(u|x_m) and w_m ~ q(w_m|x_m); x_m is decoded from (u, w_m), every other x_n from u and a draw

@@ -44,16 +44,14 @@ def test_the_key_decides_the_order(split):
 
 
 def test_jit_takes_the_arrays_as_arguments(split):
-    jaxpr = jax.make_jaxpr(
-        lambda arrays, plan, start: split.gather(arrays, jax.tree.map(lambda v: v[:4], plan))
-    )(split.arrays, split.plan(split.arrays, jax.random.key(0)), 0)
+    jaxpr = jax.make_jaxpr(lambda arrays, plan, start: split.gather(arrays, jax.tree.map(lambda v: v[:4], plan)))(
+        split.arrays, split.plan(split.arrays, jax.random.key(0)), 0
+    )
     assert all(np.size(const) < 12 for const in jaxpr.consts)
 
 
 def test_everything_is_present_without_a_mask():
-    split = fixed_split(
-        {"a": jnp.zeros((5, 2)), "b": jnp.zeros(5), "c": jnp.zeros(5)}, jnp.zeros(5)
-    )
+    split = fixed_split({"a": jnp.zeros((5, 2)), "b": jnp.zeros(5), "c": jnp.zeros(5)}, jnp.zeros(5))
     assert take(split, jax.random.key(0), 5).present.tolist() == [[True] * 3] * 5
 
 

@@ -19,10 +19,7 @@ def test_embedded_digits_are_all_of_mlxtends_split_evenly_without_overlap():
     assert np.bincount(digits.train_labels).tolist() == [400] * 10
     assert np.bincount(digits.test_labels).tolist() == [100] * 10
     images, labels = mnist_data()
-    original = {
-        (row.astype(np.uint8).tobytes(), int(label))
-        for row, label in zip(images, labels, strict=True)
-    }
+    original = {(row.astype(np.uint8).tobytes(), int(label)) for row, label in zip(images, labels, strict=True)}
     train = {(i.tobytes(), int(k)) for i, k in zip(*digits[:2], strict=True)}
     test = {(i.tobytes(), int(k)) for i, k in zip(*digits[2:4], strict=True)}
     assert train | test == original
@@ -37,12 +34,8 @@ def test_embedded_digits_are_the_same_every_time():
 def test_official_files_are_read_as_written(idx_folder):
     digits = official_digits(idx_folder)
     rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(
-        digits.train_images, rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    )
-    np.testing.assert_array_equal(
-        digits.test_images, rng.integers(0, 256, (20, 28, 28), dtype=np.uint8)
-    )
+    np.testing.assert_array_equal(digits.train_images, rng.integers(0, 256, (40, 28, 28), dtype=np.uint8))
+    np.testing.assert_array_equal(digits.test_images, rng.integers(0, 256, (20, 28, 28), dtype=np.uint8))
     assert digits.train_labels.tolist() == [i % 10 for i in range(40)]
     assert digits.test_labels.dtype == np.int32
 

@@ -46,9 +46,7 @@ def test_supervision_masks_training_tuples_only_and_by_tuple():
     seen = [
         {
             (image.tobytes(), tuple(present))
-            for image, present in zip(
-                np.asarray(reassemble(epoch.x)), np.asarray(epoch.present), strict=True
-            )
+            for image, present in zip(np.asarray(reassemble(epoch.x)), np.asarray(epoch.present), strict=True)
         }
         for epoch in epochs
     ]

@@ -29,9 +29,7 @@ def epoch(split, seed):
 def test_a_triple_shows_one_digit_three_times(embedded):
     split, digits, numbers = embedded.train, load_digits("embedded"), load_svhn("embedded")
     plan = split.plan(split.arrays, jax.random.key(0))
-    batch = jax.jit(lambda arrays, plan: batch_at(split, arrays, plan, 1000, 500))(
-        split.arrays, plan
-    )
+    batch = jax.jit(lambda arrays, plan: batch_at(split, arrays, plan, 1000, 500))(split.arrays, plan)
     rows = jax.tree.map(lambda values: np.asarray(values)[1000:1500], plan)
     np.testing.assert_array_equal(batch.x["mnist"][..., 0], digits.train_images[rows["mnist"]])
     np.testing.assert_array_equal(batch.x["svhn_stand_in"], numbers.train_images[rows["svhn"]])
@@ -112,9 +110,7 @@ def test_incomplete_supervision_keeps_the_pairs_of_every_tuple(idx_folder, svhn_
     tuples = [
         Counter(
             (m.tobytes(), s.tobytes(), tuple(p))
-            for m, s, p in zip(
-                *map(np.asarray, (batch.x["mnist"], batch.x["svhn"], batch.present)), strict=True
-            )
+            for m, s, p in zip(*map(np.asarray, (batch.x["mnist"], batch.x["svhn"], batch.present)), strict=True)
         )
         for batch in batches
     ]

@@ -59,9 +59,7 @@ def test_pictures_are_crops_with_the_planned_digits_of_the_label_inverted(embedd
     plan = split.plan(split.arrays, jax.random.key(7))
     batch = jax.jit(lambda arrays, plan: batch_at(split, arrays, plan, 10, 100))(split.arrays, plan)
     rows = jax.tree.map(lambda values: np.asarray(values)[10:110], plan)
-    np.testing.assert_array_equal(
-        drawn_masks(batch.x, pictures, rows["corner"]), images[rows["digit"]] > 127
-    )
+    np.testing.assert_array_equal(drawn_masks(batch.x, pictures, rows["corner"]), images[rows["digit"]] > 127)
     for m in range(5):
         np.testing.assert_array_equal(labels[rows["digit"][:, m]], batch.label)
 
@@ -82,8 +80,7 @@ def test_every_digit_comes_once_an_epoch_in_every_modality(embedded):
 def test_pairs_crops_and_order_change_with_the_key_and_only_with_it(embedded):
     split = embedded.train
     first, again, other = (
-        jax.tree.map(np.asarray, split.plan(split.arrays, jax.random.key(seed)))
-        for seed in (0, 0, 1)
+        jax.tree.map(np.asarray, split.plan(split.arrays, jax.random.key(seed))) for seed in (0, 0, 1)
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     partner = [epoch["digit"][np.argsort(epoch["digit"][:, 0]), 1] for epoch in (first, other)]
@@ -172,9 +169,7 @@ def test_fingerprint_tells_digits_and_backgrounds_apart(idx_folder, background_f
 def test_real_mnist_with_the_papers_backgrounds(real_data):
     dataset = polymnist(str(real_data))
     assert (dataset.train.size, dataset.test.size) == (60_000, 10_000)
-    signal = [
-        float(part.split()[-1]) for part in dataset.provenance["background_signal"].split(",")
-    ]
+    signal = [float(part.split()[-1]) for part in dataset.provenance["background_signal"].split(",")]
     assert signal == pytest.approx([0.06, 0.35, 0.27, 0.65, 0.07], abs=0.006)
     label = take(dataset.test, jax.random.key(0), 10_000).label
     assert np.bincount(label)[:3].tolist() == [980, 1135, 1032]

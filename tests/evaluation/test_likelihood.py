@@ -1,25 +1,30 @@
 """Importance sampling against the linear-Gaussian model's exact log-likelihoods."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmvae_jax import subsets
+from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import chunks
 from mmvae_jax.evaluation.likelihood import (
+    _estimates,
     conditional_log_likelihood,
     cross_log_likelihood,
     importance_estimates,
     joint_log_likelihood,
     marginal_log_likelihood,
 )
+from mmvae_jax.model import Modality, Model
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from tests.oracle import LinearGaussian
 
 NAMES = ("m0", "m1", "m2")
 MASKS = subsets.powerset(3)
-EVERYTHING = np.ones_like(MASKS)
 
 
 @pytest.fixture(params=[0, 1], ids=["shared", "private"])
@@ -114,8 +119,6 @@ def test_every_modality_counts_once_whatever_its_training_weight():
     oracle = LinearGaussian((4, 5), latent_dim=2)
     model = oracle.model("poe_quotient")
     params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 5)
-    import dataclasses
-
     weighted = dataclasses.replace(
         model, modalities=tuple(dataclasses.replace(m, weight=7.0) for m in model.modalities)
     )
@@ -139,3 +142,19 @@ def test_no_samples_is_refused():
     model = oracle.model()
     with pytest.raises(UserError, match="0 importance samples"):
         marginal_log_likelihood(model, oracle.params(model), jax.random.key(0), oracle.sample(jax.random.key(1), 2), 0)
+
+
+def test_a_thousand_samples_of_all_subsets_of_the_papers_networks_fit_in_memory():
+    shape = (28, 28, 3)
+    encoder, decoder = ConvEncoder((32, 64, 128), hidden=512), ConvDecoder(shape, (128, 64, 32))
+    modalities = tuple(Modality(f"m{i}", shape, encoder, decoder, "laplace", 0.75) for i in range(5))
+    model = Model(modalities, latent_dim=512)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    size = chunks.MAX_EXAMPLES
+    x = {m.name: jnp.zeros((size, *shape), jnp.uint8) for m in modalities}
+    batch = Batch(x, jnp.ones((size, 5), bool), jnp.zeros(size, jnp.int32))
+    masks = jnp.asarray(subsets.powerset(5))
+    at_once = chunks.decoded_at_once(model, params)
+    lowered = _estimates.lower(model, 1000, at_once, True, params, jax.random.key(0), batch, masks, masks)
+    memory = lowered.compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2 * 2**30

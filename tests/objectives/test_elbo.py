@@ -34,12 +34,15 @@ def perturbed(oracle: LinearGaussian, fusion: str, **options) -> tuple[Model, Pa
 def exact_log_p(oracle: LinearGaussian, batch: Batch) -> float:
     """Mean over the batch of log p of what is observed."""
     values = [
-        oracle.exact_log_prob(batch.x, subset_names(oracle.names, mask))[b] for b, mask in enumerate(np.asarray(batch.present))
+        oracle.exact_log_prob(batch.x, subset_names(oracle.names, mask))[b]
+        for b, mask in enumerate(np.asarray(batch.present))
     ]
     return float(np.mean(values))
 
 
-def closed_form_elbo(hand: ByHand, weights: np.ndarray, qs: list[Normal], targets: np.ndarray | None = None) -> np.ndarray:
+def closed_form_elbo(
+    hand: ByHand, weights: np.ndarray, qs: list[Normal], targets: np.ndarray | None = None
+) -> np.ndarray:
     """`sum_s w_s (E_s[sum_m log p_m] - KL(q_s || p))` of every batch element, targets being the modalities m."""
     reconstructed = range(3) if targets is None else np.flatnonzero(targets)
     per_component = [sum(hand.expected_log_p(m, q) for m in reconstructed) - q.kl(hand.prior) for q in qs]

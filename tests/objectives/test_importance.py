@@ -30,7 +30,8 @@ def masked(oracle: LinearGaussian) -> Batch:
 
 def exact_log_p(oracle: LinearGaussian, batch: Batch) -> float:
     values = [
-        oracle.exact_log_prob(batch.x, subset_names(oracle.names, mask))[b] for b, mask in enumerate(np.asarray(batch.present))
+        oracle.exact_log_prob(batch.x, subset_names(oracle.names, mask))[b]
+        for b, mask in enumerate(np.asarray(batch.present))
     ]
     return float(np.mean(values))
 
@@ -44,7 +45,9 @@ def test_exact_posterior_attains_log_p_in_every_draw(objective):
 
 
 @pytest.mark.parametrize("objective", ["iwae", "iwae_loose"])
-@pytest.mark.parametrize("options", [{}, {"posterior": "laplace"}, {"fusion": "mopoe"}], ids=["moe", "laplace", "mopoe"])
+@pytest.mark.parametrize(
+    "options", [{}, {"posterior": "laplace"}, {"fusion": "mopoe"}], ids=["moe", "laplace", "mopoe"]
+)
 def test_bounds_rise_with_k_towards_log_p(objective, options):
     """With the model's prior the exact log p is the oracle's; a Laplace model's is not, so its own K=4096 stands in."""
     batch = ORACLE.sample(jax.random.key(1), 4)
@@ -56,7 +59,9 @@ def test_bounds_rise_with_k_towards_log_p(objective, options):
         assert (many.mean() - few.mean()) > 4 * np.hypot(few.std(), many.std()) / np.sqrt(1_500)
     if "posterior" in options:
         # The estimator of the likelihood itself is unbiased, so its log at large K is the target.
-        reference = estimates("iwae", model, params, batch, 4, Options(importance_samples=20_000, samples_at_once=5_000))
+        reference = estimates(
+            "iwae", model, params, batch, 4, Options(importance_samples=20_000, samples_at_once=5_000)
+        )
         exact = reference.mean()
     else:
         exact = exact_log_p(ORACLE, batch)
@@ -69,7 +74,9 @@ def test_tight_bound_is_above_the_loose_one():
     batch = masked(ORACLE)
     model = ORACLE.model("moe")
     params = ORACLE.params(model, shift=0.3)
-    tight, loose = (estimates(o, model, params, batch, 1_000, Options(importance_samples=3)) for o in ("iwae", "iwae_loose"))
+    tight, loose = (
+        estimates(o, model, params, batch, 1_000, Options(importance_samples=3)) for o in ("iwae", "iwae_loose")
+    )
     assert np.all(tight >= loose - 1e-4)
     assert z_score(tight - loose) > 10
     assert z_score(tight, exact_log_p(ORACLE, batch)) < -4
@@ -91,7 +98,9 @@ def test_importance_weights_written_out(objective, posterior):
     oracle = LinearGaussian((4, 3, 5), latent_dim=2, private_dim=1)
     weights, beta = (1.0, 2.5, 0.5), 1.3
     model = oracle.model("moe", posterior=posterior, learn_prior=True)
-    model = replace(model, modalities=tuple(replace(m, weight=w) for m, w in zip(model.modalities, weights, strict=True)))
+    model = replace(
+        model, modalities=tuple(replace(m, weight=w) for m, w in zip(model.modalities, weights, strict=True))
+    )
     params = {**oracle.params(model, shift=0.2), "prior": jnp.array([0.4, -0.3])}
     batch = masked(oracle)
     codes: Any = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.jit(model.encode)(params, batch))
@@ -106,14 +115,18 @@ def test_importance_weights_written_out(objective, posterior):
         log_w = []
         for mean, scale in zip(means, scales, strict=True):
             z = mean + scale * noise(2)
-            log_q = special.logsumexp([log_density(z, m, s) for m, s in zip(means, scales, strict=True)]) - np.log(len(means))
+            log_q = special.logsumexp([log_density(z, m, s) for m, s in zip(means, scales, strict=True)]) - np.log(
+                len(means)
+            )
             value = beta * (log_density(z, np.zeros(2), prior_scale) - log_q)
             for m in live:
                 style_mean, style_scale = codes.private[f"m{m}"][0][b], np.exp(half * codes.private[f"m{m}"][1][b])
                 s = style_mean + style_scale * noise(1)
                 ratio = log_density(s, np.zeros(1), np.ones(1)) - log_density(s, style_mean, style_scale)
                 x_mean = oracle.loadings[m] @ np.concatenate([z, s]) + oracle.biases[m]
-                value += weights[m] * normal_logpdf(np.asarray(batch.x[f"m{m}"][b]), x_mean, oracle.noise) + beta * ratio
+                value += (
+                    weights[m] * normal_logpdf(np.asarray(batch.x[f"m{m}"][b]), x_mean, oracle.noise) + beta * ratio
+                )
             log_w.append(value)
         bound[b] = np.mean(log_w) if objective.endswith("loose") else special.logsumexp(log_w) - np.log(len(log_w))
     loss, _ = jax.jit(
@@ -134,7 +147,9 @@ def test_chunks_of_samples_change_neither_value_nor_gradient(objective):
     model = ORACLE.model("moe")
     params, key = ORACLE.params(model, shift=0.2), jax.random.key(2)
     whole, chunked = (
-        jax.jit(gradient_of(objective, model, masked(ORACLE), Options(importance_samples=6, samples_at_once=n)))(params, key)
+        jax.jit(gradient_of(objective, model, masked(ORACLE), Options(importance_samples=6, samples_at_once=n)))(
+            params, key
+        )
         for n in (6, 4)
     )
     for expected, actual in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
@@ -178,7 +193,9 @@ OVERLAPS = {
     "two experts, loose": Overlap(LinearGaussian((3, 2), 2), loose=True),
     "three experts, tight, beta 0.5": Overlap(LinearGaussian((2, 3, 2), 1), beta=0.5),
     "three Laplace experts, tight": Overlap(LinearGaussian((2, 3, 2), 1), posterior="laplace"),
-    "two Laplace experts, loose, private": Overlap(LinearGaussian((3, 3), 2, private_dim=1), loose=True, posterior="laplace"),
+    "two Laplace experts, loose, private": Overlap(
+        LinearGaussian((3, 3), 2, private_dim=1), loose=True, posterior="laplace"
+    ),
     "mopoe, tight": Overlap(LinearGaussian((3, 2), 1), "mopoe"),
 }
 
@@ -190,7 +207,9 @@ def test_dreg_has_the_mean_gradient_of_iwae(case: Overlap):
     plain, dreg, params = case.gradients(n, k=2)
     difference = dreg - plain
     _, unravel = ravel_pytree(params)
-    decoding = ravel_pytree({k: jax.tree.map(lambda v, k=k: jnp.full(v.shape, k != "inference"), v) for k, v in params.items()})[0]
+    decoding = ravel_pytree(
+        {k: jax.tree.map(lambda v, k=k: jnp.full(v.shape, k != "inference"), v) for k, v in params.items()}
+    )[0]
     np.testing.assert_allclose(difference[:, decoding], 0, atol=2e-3 * np.abs(plain).mean())
     encoding = ~np.asarray(decoding) & (np.abs(plain).max(0) > 0)
     scores = z_score(difference[:, encoding])
@@ -226,7 +245,9 @@ def mmvae_plus_by_definition(model: Model, params: Params, key: jax.Array, batch
             u = experts[i].sample(jax.random.fold_in(key, 0))
             w = codes.private[own.name].sample(jax.random.fold_in(key, 1))
             log_q = jax.nn.logsumexp(jnp.stack([e.log_prob(u) for e in experts]), 0) - jnp.log(m)
-            value = prior.log_prob(u) - log_q + model.private_prior(own).log_prob(w) - codes.private[own.name].log_prob(w)
+            value = (
+                prior.log_prob(u) - log_q + model.private_prior(own).log_prob(w) - codes.private[own.name].log_prob(w)
+            )
             for j, other in enumerate(model.modalities):
                 auxiliary = model.auxiliary(params, other.name).sample(jax.random.fold_in(key, 2 + j), w.shape[:1])
                 decoded = model.decode(params, u, {other.name: w if i == j else auxiliary}, [other.name])[other.name]
