@@ -163,7 +163,7 @@ def make_stretch(
     Args:
       model, training, split: what to train, how, on what.
       one_dispatch: run the steps as one `lax.while_loop` (any number of steps, one trace). Default: except on the CPU,
-        where XLA runs the operations inside a loop on one core (measured 2-4 times slower; see benchmarks/README.md).
+        where XLA runs `lax.conv` many times slower inside a loop than outside (our own convolutions do not suffer).
 
     Returns:
       The function. Its tally's sums are over the steps taken; where a step was not finite they are that step's terms,
