@@ -9,7 +9,10 @@ _HEADER = ("benchmark", "median", "min", "max", "peak MiB", "against", "its medi
 
 
 def judged(row: Row, entry: Entry) -> Row:
-    """The row with its targets: what they are and whether each is met (a target without a measurement is left out)."""
+    """The row with its targets: what they are and whether each is met.
+
+    Left out are targets without a measurement, and all where the sizes are not those that the targets are for.
+    """
     measured = {
         "ratio": row.get("ratio"),
         "times_limit": row.get("times_limit"),
@@ -25,7 +28,7 @@ def judged(row: Row, entry: Entry) -> Row:
     targets = {
         name: {"at_most": limit, "met": measured[name] <= limit}
         for name, limit in allowed.items()
-        if limit is not None and measured[name] is not None
+        if limit is not None and measured[name] is not None and row["scale"] == "full"
     }
     return {**row, "targets": targets}
 

@@ -162,15 +162,15 @@ def make_stretch(
 
     Args:
       model, training, split: what to train, how, on what.
-      one_dispatch: run the steps as one `lax.while_loop` (any number of steps, one trace). Default: except on the CPU,
-        where XLA runs `lax.conv` many times slower inside a loop than outside (our own convolutions do not suffer).
+      one_dispatch: run the steps as one `lax.while_loop` (any number of steps, one trace). Default: except where the
+        step runs XLA's convolution on the CPU, which is many times slower inside a loop than outside; our own
+        convolutions are not.
 
     Returns:
       The function. Its tally's sums are over the steps taken; where a step was not finite they are that step's terms,
       and the state is the last good one.
     """
     per_epoch = steps_per_epoch(split, training.batch_size)
-    one_dispatch = jax.default_backend() != "cpu" if one_dispatch is None else one_dispatch
 
     def take_step(state: TrainState, arrays: PyTree, plan: PyTree) -> tuple[TrainState, Terms, Array]:
         row = (state.step % per_epoch) * training.batch_size
@@ -192,17 +192,26 @@ def make_stretch(
 
         return jax.lax.while_loop(unfinished, lambda tally: advance(tally, arrays, plan), start(state, arrays, plan))
 
-    if one_dispatch:
-        return jax.jit(loop, donate_argnums=0)
-    compiled = jax.jit(advance, donate_argnums=0)
+    together, compiled = jax.jit(loop, donate_argnums=0), jax.jit(advance, donate_argnums=0)
 
-    def steps(state: TrainState, arrays: PyTree, plan: PyTree, stop: int) -> Tally:
+    def one_by_one(state: TrainState, arrays: PyTree, plan: PyTree, stop: int) -> Tally:
         tally = start(state, arrays, plan)
         for _ in range(stop - int(state.step)):
             tally = compiled(tally, arrays, plan)
         return tally
 
+    def steps(state: TrainState, arrays: PyTree, plan: PyTree, stop: int) -> Tally:
+        nonlocal one_dispatch
+        if one_dispatch is None:
+            one_dispatch = not slow_in_loops(together.lower(state, arrays, plan, stop))
+        return (together if one_dispatch else one_by_one)(state, arrays, plan, stop)
+
     return steps
+
+
+def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
+    """Whether a computation holds XLA's convolution on the CPU."""
+    return jax.default_backend() == "cpu" and "stablehlo.convolution" in lowered.as_text()
 
 
 def fit(

@@ -1,6 +1,6 @@
 """What the tests of objectives write their losses with: plain NumPy in float64, and estimates over many keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,9 +36,14 @@ class Normal(NamedTuple):
         return stats.norm.logpdf(z, self.mean, np.sqrt(self.var)).sum(-1)
 
 
+def added(terms: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum of arrays."""
+    return np.sum(list(terms), axis=0)
+
+
 def product(*factors: Normal) -> Normal:
-    precision = sum(1 / f.var for f in factors)
-    return Normal(sum(f.mean / f.var for f in factors) / precision, 1 / precision)
+    precision = added(1 / f.var for f in factors)
+    return Normal(added(f.mean / f.var for f in factors) / precision, 1 / precision)
 
 
 class ByHand:
@@ -64,18 +69,18 @@ class ByHand:
         shape = next(iter(self.q.values())).mean.shape
         self.prior = Normal(np.zeros(shape), np.ones(shape))
 
-    def _mean(self, m: int, z: np.ndarray, s: np.ndarray | None) -> np.ndarray:
+    def _mean(self, m: int | np.integer, z: np.ndarray, s: np.ndarray | None) -> np.ndarray:
         latents = z if s is None else np.concatenate([z, np.broadcast_to(s, (*z.shape[:-1], s.shape[-1]))], -1)
         return latents @ self.oracle.loadings[m].T + self.oracle.biases[m]
 
-    def log_p(self, m: int, z: np.ndarray) -> np.ndarray:
+    def log_p(self, m: int | np.integer, z: np.ndarray) -> np.ndarray:
         """log p(x_m|z, s_m), s_m drawn from its posterior; zero where x_m is absent."""
         name = self.oracle.names[m]
         s = self.style[name].draw() if self.style else None
         value = stats.norm.logpdf(self.x[name], self._mean(m, z, s), self.oracle.noise).sum(-1)
         return np.where(self.present[:, m], value, 0.0)
 
-    def expected_log_p(self, m: int, q: Normal) -> np.ndarray:
+    def expected_log_p(self, m: int | np.integer, q: Normal) -> np.ndarray:
         """Its exact expectation under q(z) and q(s_m|x_m); zero where x_m is absent."""
         name = self.oracle.names[m]
         s = self.style.get(name)
@@ -88,7 +93,7 @@ class ByHand:
         spread = var @ np.square(self.oracle.loadings[m]).sum(0) / self.oracle.noise**2
         return np.where(self.present[:, m], at_mean - 0.5 * spread, 0.0)
 
-    def style_kl(self, m: int) -> np.ndarray:
+    def style_kl(self, m: int | np.integer) -> np.ndarray:
         """KL(q(s_m|x_m) || p(s_m)); zero where x_m is absent."""
         if not self.style:
             return np.zeros(len(self.present))

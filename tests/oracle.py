@@ -93,8 +93,8 @@ class LinearGaussian:
         if not subset:
             return np.zeros(len(next(iter(x.values()))))
         mean, loading, covariance, values = self._stacked(x, subset)
-        marginal = loading @ loading.T + covariance
-        return np.atleast_1d(multivariate_normal.logpdf(values, mean, marginal))
+        marginal: Any = loading @ loading.T + covariance
+        return np.atleast_1d(multivariate_normal(mean, marginal).logpdf(values))
 
     def exact_conditional(
         self, x: dict[str, Array], target: Sequence[str], given: Sequence[str]

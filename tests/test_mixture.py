@@ -1,5 +1,7 @@
 """Mixtures against distrax's MixtureSameFamily and their moments; how components are dealt out over a batch."""
 
+from typing import Any
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ def log(weights: np.ndarray) -> jax.Array:
         return jnp.asarray(np.log(weights.T), jnp.float32)
 
 
-def mixture(family: type[Gaussian] | type[Laplace] = Gaussian) -> Mixture:
+def mixture(family: type[Gaussian] | type[Laplace] = Gaussian) -> Any:
     mean_key, scale_key = jax.random.split(jax.random.key(0))
     return Mixture(
         log(WEIGHTS), family(2 * jax.random.normal(mean_key, (S, B, D)), 0.5 * jax.random.normal(scale_key, (S, B, D)))
@@ -101,6 +103,14 @@ def test_every_element_follows_its_own_weights():
         live = weights > 0
         if live.sum() > 1:
             assert stats.chisquare(counts[live], n * weights[live]).pvalue > 1e-3
+
+
+def test_rounding_never_reaches_a_dead_component():
+    """Weights that sum to less than one, as rounding makes them, only more so."""
+    log_weights = log(np.array([[0.5, 0.4, 0.0], [0.0, 0.9, 0.0], [0.3, 0.0, 0.6]]))
+    keys = jax.random.split(jax.random.key(10), 500)
+    index = np.asarray(jax.jit(jax.vmap(stratified_components, (0, None)))(keys, log_weights))
+    assert [set(column.tolist()) for column in index.T] == [{0, 1}, {1}, {0, 2}]
 
 
 def test_components_are_dealt_by_permutation_not_by_slices():

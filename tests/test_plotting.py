@@ -83,7 +83,7 @@ def test_every_kind_of_modality_is_drawn_from_its_own_values(dataset):
     assert [t.get_text() for t in word.texts] == ["word", *words]
     assert [t.get_text() for t in label.texts] == ["label", "0", "1", "2"]
     for line, values in zip(vector.lines, np.asarray(batch.x["vector"]), strict=True):
-        assert np.corrcoef(line.get_ydata(), values)[0, 1] == pytest.approx(1)
+        assert np.corrcoef(np.asarray(line.get_ydata(), float), values)[0, 1] == pytest.approx(1)
     assert not any(axes.axison for axes in (colour, grey, word, vector, label))
 
 
@@ -126,9 +126,9 @@ def test_curves_are_the_mean_and_deviation_over_runs():
     (axes,) = figure.axes
     first, second = axes.lines
     for line in (first, second):
-        np.testing.assert_allclose(line.get_xydata(), [[1, 0.6], [2, 0.7], [3, 0.8]])
+        np.testing.assert_allclose(np.asarray(line.get_xydata()), [[1, 0.6], [2, 0.7], [3, 0.8]])
     (band,) = axes.collections
-    low = np.min(band.get_paths()[0].vertices[:, 1])
+    low = np.min(np.asarray(band.get_paths()[0].vertices)[:, 1])
     assert low == pytest.approx(0.6 - np.std([-0.1, 0.1], ddof=1))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
@@ -137,7 +137,7 @@ def test_a_lone_run_shows_its_subsets_too():
     metrics = {"coherence/conditional/by_size/1": 0.5, "coherence/conditional/m0->m1": 0.4}
     metrics |= {"coherence/conditional/m0+m2->m1": 0.6}
     (axes,) = plotting.metrics_figure({"": [metrics]}).axes
-    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[1, 0.4], [2, 0.6]])
+    np.testing.assert_allclose(np.asarray(axes.collections[0].get_offsets()), [[1, 0.4], [2, 0.6]])
 
 
 def test_draw_all_writes_readable_pictures_of_the_documented_names(dataset, tmp_path):

@@ -51,19 +51,19 @@ def data(kinds: Sequence[str], n: int, seed: int = 0) -> dict[str, Array]:
 
 def _real(label: np.ndarray, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     centres = np.random.default_rng(1).normal(size=(CLASSES, *shape))
-    return np.float32(centres[label] + 0.3 * rng.normal(size=(len(label), *shape)))
+    return (centres[label] + 0.3 * rng.normal(size=(len(label), *shape))).astype(np.float32)
 
 
 def _pixels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """uint8, black or white."""
-    return np.uint8(255 * (_real(label, rng, _SHAPES["bernoulli"]) > 0))
+    return np.where(_real(label, rng, _SHAPES["bernoulli"]) > 0, 255, 0).astype(np.uint8)
 
 
 def _text(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The class in every position, the last one padding now and then."""
     text = np.repeat(label[:, None] + 1, 4, axis=1)
     text[rng.random(len(label)) < 0.3, 3] = -1
-    return np.int32(text)
+    return text.astype(np.int32)
 
 
 _DRAW: dict[str, Any] = {

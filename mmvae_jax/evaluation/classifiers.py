@@ -4,13 +4,8 @@ The network is chosen by what a modality's x is: images [H, W, C], sequences of 
 single class indices []. Its input is in the model's units: pixels in 0..1, class indices as they are.
 """
 
-import hashlib
-import json
-import os
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int, Num
 
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.evaluation.chunks import chunks
+from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
 from mmvae_jax.networks.conv import Conv
 
-Report = Callable[[str], None]
 MAX_ROUND = 8192
 MAX_CLASSIFIED = 512
 # Raised with every change that makes cached parameters obsolete.
@@ -158,14 +152,16 @@ def trained_classifiers(
     networks = networks or {}
     sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024))
     modules = {name: networks.get(name) or _module(sample.x[name], dataset, settings) for name in dataset.modalities}
-    paths = {name: _cache_path(Path(cache_dir), dataset, name, module, settings) for name, module in modules.items()}
-    params = {name: _load(path, modules[name], sample.x[name], report) for name, path in paths.items()}
+    paths = {name: _cache_path(cache_dir, dataset, name, module, settings) for name, module in modules.items()}
+    params = {
+        name: load_parameters(path, _shapes(modules[name], sample.x[name]), report) for name, path in paths.items()
+    }
     missing = {name: modules[name] for name, found in params.items() if found is None}
     if missing:
         start = time.perf_counter()
         params |= _train(dataset, missing, settings)
         for name in missing:
-            _save(paths[name], params[name])
+            save_parameters(paths[name], params[name], report)
         report(f"trained classifiers of {', '.join(missing)} in {time.perf_counter() - start:.0f} s")
     test = take(dataset.test, jax.random.key(0), dataset.test.size)
     return {
@@ -286,7 +282,9 @@ def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
     return x[source[..., 0], source[..., 1]]
 
 
-def _cache_path(folder: Path, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings) -> Path:
+def _cache_path(
+    folder: Path | str, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings
+) -> Path:
     identity = {
         "version": _VERSION,
         "dataset": dataset.name,
@@ -296,32 +294,8 @@ def _cache_path(folder: Path, dataset: Dataset, modality: str, module: nn.Module
         "network": type(module).__name__,
         "settings": asdict(settings),
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return folder / f"classifier-{dataset.name}-{modality}-{digest[:16]}.npz"
+    return cache_path(folder, f"classifier-{dataset.name}-{modality}", identity)
 
 
-def _load(path: Path, module: nn.Module, x: Array, report: Report) -> Any:
-    """Parameters from the cache; None where they are missing or damaged."""
-    if not path.exists():
-        return None
-    variables = jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))
-    expected: dict[str, Any] = flatten_dict(variables["params"], sep="/")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        report(f"cached classifier {path} is damaged ({error}): training it again")
-        return None
-    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in expected.items()}:
-        report(f"cached classifier {path} does not fit its network: training it again")
-        return None
-    return unflatten_dict({k: jnp.asarray(v) for k, v in found.items()}, sep="/")
-
-
-def _save(path: Path, params: Any) -> None:
-    """Written under another name first, so that an interrupted run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial_path.open("wb") as file:
-        np.savez(file, **jax.tree.map(np.asarray, flatten_dict(params, sep="/")))
-    partial_path.replace(path)
+def _shapes(module: nn.Module, x: Num[Array, "B ..."]) -> Any:
+    return jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))["params"]

@@ -75,9 +75,10 @@ def test_a_row_has_its_samples_medians_memory_and_notes():
 
 
 def test_targets_are_judged_only_where_something_was_measured():
-    row = {"name": "x", "median": 0.5, "peak_mib": 5 * 1024.0, "times_limit": 3.0}
-    found = judged(row, Entry("m:f", "", ratio=0.6, limit=2.0, seconds=0.6, memory_gib=4.0))
-    assert found["targets"] == {
+    row = {"name": "x", "scale": "full", "median": 0.5, "peak_mib": 5 * 1024.0, "times_limit": 3.0}
+    entry = Entry("m:f", "", ratio=0.6, limit=2.0, seconds=0.6, memory_gib=4.0)
+    assert judged({**row, "scale": "tiny"}, entry)["targets"] == {}
+    assert judged(row, entry)["targets"] == {
         "times_limit": {"at_most": 2.0, "met": False},
         "seconds": {"at_most": 0.6, "met": True},
         "memory_gib": {"at_most": 4.0, "met": False},
@@ -85,7 +86,7 @@ def test_targets_are_judged_only_where_something_was_measured():
 
 
 def test_the_table_has_a_cell_for_everything():
-    full = {"name": "a/b", "median": 0.5, "min": 0.4, "max": 0.6, "peak_mib": 100.0}
+    full = {"name": "a/b", "scale": "full", "median": 0.5, "min": 0.4, "max": 0.6, "peak_mib": 100.0}
     full |= {"rival": {"median": 1.0}, "ratio": 0.5, "against": "it", "times_limit": 1.5}
     rows = [judged(full, Entry("m:f", "", ratio=0.6)), {"name": "c", "error": "no | such thing"}]
     lines = table(rows, markdown=True).splitlines()

@@ -92,3 +92,13 @@ def test_a_damaged_file_is_trained_again_and_said_so(dataset, tmp_path, damage):
     assert any(str(path) in line and "training it again" in line for line in lines)
     assert same(first["vector"], again["vector"])
     assert path.read_bytes() != b"" and np.load(path).files
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_costs_nothing_else(dataset, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    one = dataclasses.replace(dataset, modalities=("vector",))
+    lines = []
+    found = trained_classifiers(one, blocked, SETTINGS, lines.append)
+    assert found["vector"].accuracy > 0.95
+    assert any("cannot be written" in line for line in lines)

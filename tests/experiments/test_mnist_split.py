@@ -1,6 +1,7 @@
 """MNIST-Split: the paper's settings and networks, and a tiny run from the command line to its metrics."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from experiments.config import parse
 from experiments.mnist_split import EXPERIMENT
-from experiments.runner import main, prepare
+from experiments.runner import main
+from mmvae_jax.model import Model
 
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--decoder-widths", "4", "2", "--decoder-hidden", "8", "--latent-dim", "4",
@@ -21,6 +23,10 @@ def config(*arguments: str):
     return parse(EXPERIMENT.presets, "mnist_split", arguments)
 
 
+def model_of(config) -> Model:
+    return replace(config.architecture, modalities=EXPERIMENT.modalities(config, EXPERIMENT.load(config)))
+
+
 @pytest.mark.parametrize(("preset", "parts", "epochs"), [("paper", 2, 200), ("paper_3", 3, 50)])
 def test_paper_presets_are_the_papers(preset, parts, epochs):
     paper = config(f"--preset={preset}")
@@ -31,7 +37,7 @@ def test_paper_presets_are_the_papers(preset, parts, epochs):
 
 @pytest.mark.parametrize(("preset", "names"), [("paper", "top bottom"), ("paper_3", "top middle bottom")])
 def test_paper_networks_have_the_tables_layers(preset, names):
-    model = prepare(EXPERIMENT, config(f"--preset={preset}", "--model=vaevae")).model
+    model = model_of(config(f"--preset={preset}"))
     assert model.names == tuple(names.split())
     assert {m.likelihood for m in model.modalities} == {"bernoulli"}
     shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
@@ -46,7 +52,7 @@ def test_paper_networks_have_the_tables_layers(preset, names):
 
 
 def test_supervision_leaves_that_share_of_digits_whole():
-    presence = prepare(EXPERIMENT, config(*TINY, "--supervision=0.1")).dataset.train.presence
+    presence = EXPERIMENT.load(config("--supervision=0.1")).train.presence
     assert presence is not None
     present = np.asarray(presence)
     assert present.all(1).sum() == round(0.1 * len(present))

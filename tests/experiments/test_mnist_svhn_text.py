@@ -1,6 +1,7 @@
 """MNIST-SVHN-Text: MoPoE's settings, networks and likelihood weights, and a tiny run that calls its stand-in so."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -10,7 +11,8 @@ import pytest
 
 from experiments.config import parse
 from experiments.mnist_svhn_text import EXPERIMENT
-from experiments.runner import main, prepare
+from experiments.runner import main
+from mmvae_jax.model import Model
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 TINY = [
@@ -21,19 +23,23 @@ TINY = [
 NAMES = ("mnist", "svhn_stand_in", "text")
 
 
-def prepared(*arguments: str):
-    return prepare(EXPERIMENT, parse(EXPERIMENT.presets, "mnist_svhn_text", arguments))
+def config(*arguments: str):
+    return parse(EXPERIMENT.presets, "mnist_svhn_text", arguments)
+
+
+def model_of(config) -> Model:
+    return replace(config.architecture, modalities=EXPERIMENT.modalities(config, EXPERIMENT.load(config)))
 
 
 def test_paper_preset_is_mopoes():
-    paper = parse(EXPERIMENT.presets, "mnist_svhn_text", ["--preset=paper"])
+    paper = config("--preset=paper")
     assert (paper.epochs, paper.own.pairings, paper.own.scale, paper.own.private_dim) == (150, 20, 0.75, 0)
     assert paper.architecture.latent_dim == 20
     assert (paper.training.batch_size, paper.training.learning_rate, paper.training.beta) == (256, 1e-3, 5.0)
 
 
 def test_likelihoods_are_weighted_by_dimension():
-    modalities = prepared("--preset=paper", "--private-dim=3").model.modalities
+    modalities = model_of(config("--preset=paper", "--private-dim=3")).modalities
     assert tuple(m.name for m in modalities) == NAMES
     assert [m.shape for m in modalities] == [(28, 28, 1), (32, 32, 3), (8,)]
     assert [m.weight for m in modalities] == pytest.approx([3072 / 784, 1, 3072 / 8])
@@ -44,9 +50,9 @@ def test_likelihoods_are_weighted_by_dimension():
 
 
 def test_networks_are_the_released_ones():
-    model = prepared("--preset=paper").model
-    params = model.init(jax.random.key(0))
-    shapes = jax.tree.map(lambda leaf: leaf.shape, params)
+    model = model_of(config("--preset=paper"))
+    params = jax.jit(model.init)(jax.random.key(0))
+    shapes = jax.tree.map(jnp.shape, params)
     kernels = {
         name: [layer["kernel"] for _, layer in sorted(shapes["inference"][name]["trunks_0"].items())] for name in NAMES
     }
@@ -82,7 +88,7 @@ def test_a_run_calls_the_stand_in_so_wherever_its_numbers_appear(tmp_path):
 def test_real_files_are_svhn():
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data in {REAL_DATA}")
-    dataset = prepared(f"--data={REAL_DATA}").dataset
+    dataset = EXPERIMENT.load(config(f"--data={REAL_DATA}"))
     assert dataset.modalities == ("mnist", "svhn", "text")
     assert {f"probe/{name}" for name in dataset.modalities} <= set(EXPERIMENT.expected or {})
 

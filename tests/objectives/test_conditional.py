@@ -9,7 +9,7 @@ import pytest
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.objectives import OBJECTIVES, Options
-from tests.by_hand import ByHand, Normal, estimates, product, z_score
+from tests.by_hand import ByHand, Normal, added, estimates, product, z_score
 from tests.oracle import LinearGaussian
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -42,7 +42,7 @@ class Case:
     def reconstruction(self, q: Normal, targets: tuple[int, ...]) -> np.ndarray:
         """`E_q[sum_m w_m log p(x_m|z, s_m)] - beta_style KL(q(s_m|x_m)||p(s_m))` over the targets."""
         z = q.draw()
-        return sum(self.weights[m] * self.hand.log_p(m, z) - BETA_STYLE * self.hand.style_kl(m) for m in targets)
+        return added(self.weights[m] * self.hand.log_p(m, z) - BETA_STYLE * self.hand.style_kl(m) for m in targets)
 
     def unimodal_elbo(self, q: Normal, m: int) -> np.ndarray:
         return self.reconstruction(q, (m,)) - BETA * q.kl(self.hand.prior)
@@ -97,7 +97,7 @@ def test_three_modalities_are_appendix_d(fusion, objective):
         everything = product(q["m0"], q["m1"], q["m2"])
     single = [case.unimodal_elbo(alone[m], m) for m in range(3)]
     double = {
-        (i, j): sum(case.reconstruction(r, (i, j)) - r.kl(alone[i]) - r.kl(alone[j]) for r in of_pair[i, j])
+        (i, j): added(case.reconstruction(r, (i, j)) - r.kl(alone[i]) - r.kl(alone[j]) for r in of_pair[i, j])
         for i, j in pairs
     }
     triple = case.reconstruction(everything, (0, 1, 2)) - sum(everything.kl(r) for p in pairs for r in of_pair[p])
@@ -119,10 +119,11 @@ def test_jmvae_written_out():
     case, alpha = Case(3, "joint_network"), 0.3
     joint = case.q["m0+m1+m2"]
     bound = case.reconstruction(joint, (0, 1, 2)) - BETA * joint.kl(case.hand.prior)
-    bound -= alpha * sum(joint.kl(case.q[f"m{m}"]) for m in range(3))
+    bound -= alpha * added(joint.kl(case.q[f"m{m}"]) for m in range(3))
     loss, terms = case.loss("jmvae", alpha=alpha)
     np.testing.assert_allclose(loss, -bound[7] / 8, rtol=1e-5)
-    np.testing.assert_allclose(terms["kl_single"], sum(joint.kl(case.q[f"m{m}"]) for m in range(3))[7] / 8, rtol=1e-5)
+    single = added(joint.kl(case.q[f"m{m}"]) for m in range(3))
+    np.testing.assert_allclose(terms["kl_single"], single[7] / 8, rtol=1e-5)
 
 
 def test_jmvae_without_alpha_is_an_elbo():

@@ -11,7 +11,8 @@ from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options
-from tests.by_hand import ByHand, Normal, components, estimates, product, subset_names, z_score
+from mmvae_jax.objectives.terms import weighted_sum
+from tests.by_hand import ByHand, Normal, added, components, estimates, product, subset_names, z_score
 from tests.oracle import LinearGaussian
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -160,7 +161,7 @@ class Weighted:
         return sum(w * self.hand.log_p(m, q.draw())[b] for m, w in enumerate(self.weights))
 
     def style(self) -> np.ndarray:
-        return self.beta_style * sum(self.hand.style_kl(m) for m in range(3))
+        return self.beta_style * added(self.hand.style_kl(m) for m in range(3))
 
 
 @pytest.mark.usefixtures("fixed_noise")
@@ -183,7 +184,7 @@ def test_weights_beta_and_beta_style_are_where_they_belong(kl):
     np.testing.assert_allclose(loss, -(bound - case.beta * kls - case.style()).mean(), rtol=1e-5)
     np.testing.assert_allclose(terms["kl"], kls.mean(), rtol=1e-4)
     np.testing.assert_allclose(terms["kl_private"], case.style().mean() / case.beta_style, rtol=1e-4)
-    unweighted = sum(weights[s] * case.hand.log_p(1, q.draw()) for s, q in enumerate(qs))
+    unweighted = added(weights[s] * case.hand.log_p(1, q.draw()) for s, q in enumerate(qs))
     np.testing.assert_allclose(terms["log_likelihood/m1"], unweighted.mean(), rtol=1e-4)
 
 
@@ -234,6 +235,15 @@ def test_mvae_counts_private_latents_in_every_elbo_that_reads_them():
                 bound[b] -= case.beta_style * case.hand.style_kl(m)[b]
     loss, _ = case.loss("mvae")
     np.testing.assert_allclose(loss, -bound.mean(), rtol=1e-5)
+
+
+def test_a_value_of_weight_zero_counts_for_nothing():
+    """Whatever it is, in values and gradients."""
+    weights = jnp.array([[0.0, 0.5], [1.0, 0.5]])
+    values = jnp.array([[jnp.inf, 2.0], [3.0, 4.0]])
+    total, gradient = jax.value_and_grad(lambda v: weighted_sum(weights, v).sum())(values)
+    assert float(total) == 6.0
+    np.testing.assert_array_equal(gradient, weights)
 
 
 def test_private_latents_keep_the_elbo_a_bound_with_its_closed_form():

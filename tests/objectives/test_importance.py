@@ -86,7 +86,7 @@ def laplace_logpdf(z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.nda
     return stats.laplace.logpdf(z, mean, scale).sum(-1)
 
 
-def normal_logpdf(z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def normal_logpdf(z: np.ndarray, mean: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
     return stats.norm.logpdf(z, mean, scale).sum(-1)
 
 
@@ -261,10 +261,11 @@ def mmvae_plus_by_definition(model: Model, params: Params, key: jax.Array, batch
 
 @pytest.mark.parametrize("posterior", ["gaussian", "laplace"])
 def test_mmvae_plus_has_the_value_and_the_gradient_of_its_definition(posterior):
-    oracle, k, n = LinearGaussian((3, 3), 2, private_dim=1), 2, 20_000
+    oracle, k, n = LinearGaussian((4, 4), 2, private_dim=2), 2, 20_000
     model = oracle.model("moe", posterior=posterior, learn_prior=True, auxiliary_prior=True)
-    # One private dimension would leave the auxiliary prior's scale nothing to learn, and its softmax no gradient.
+    # With one private dimension the softmax would leave the auxiliary prior's scale nothing to learn.
     params = oracle.params(model, shift=0.3, log_scale=0.3)
+    params["auxiliary_prior"] = {"m0": jnp.array([0.4, -0.4]), "m1": jnp.array([-0.2, 0.2])}
     batch = oracle.sample(jax.random.key(7), 2)
     library = gradient_of("mmvae_plus", model, batch, Options(importance_samples=k))
     definition = jax.value_and_grad(lambda p, key: -mmvae_plus_by_definition(model, p, key, batch, k))
