@@ -1,6 +1,7 @@
 """Compare finished runs: one table and the MoPoE paper's Figure 3, with mean and deviation over seeds.
 
     python -m experiments.compare runs/polymnist/*-seed* --out comparison.png
+    python -m experiments.compare runs/mnist_split/* --metrics synergy/top+bottom synergy/top synergy/bottom
 
 Runs whose configurations differ only in the seed are one model. The table is Markdown.
 """
@@ -40,10 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser("python -m experiments.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
+    about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
+    parser.add_argument("--metrics", nargs="+", default=(), metavar="NAME", help=about)
     try:
         parsed = parser.parse_args(arguments)
         groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
-        print(table(groups))
+        print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
         _save_figure(groups, parsed.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -115,6 +118,29 @@ def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         [name, *(_mean(runs, key) for runs in groups.values())]
         for name, key in _rows([metrics for runs in groups.values() for metrics in runs])
     ]
+    return _markdown(rows)
+
+
+def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
+    """A Markdown table, one row a model and one column a metric: mean, and ± the standard deviation over seeds.
+
+    Raises:
+      UserError: a metric that no run has.
+    """
+    known = {name for runs in groups.values() for metrics in runs for name in metrics}
+    for name in names:
+        if name not in known:
+            raise UserError(f"--metrics: no run has {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
+
+    def rank(label: str) -> float:
+        values = _values(groups[label], names[0])
+        return -values.mean() if len(values) else np.inf
+
+    rows = [[label, *(_mean(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
+    return _markdown([["", *names], *rows])
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in rows]
     rule = "|" + "|".join("-" * (n + 2) for n in widths) + "|"
@@ -132,12 +158,16 @@ def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
 
 
 def _mean(runs: Sequence[Mapping[str, float]], key: str) -> str:
-    values = np.array([metrics[key] for metrics in runs if key in metrics])
+    values = _values(runs, key)
     if len(values) == 0:
         return "-"
     digits = 3 if np.all(np.abs(values) <= 1) else 1
     mean = f"{values.mean():.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
+
+
+def _values(runs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    return np.array([metrics[key] for metrics in runs if key in metrics])
 
 
 def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:

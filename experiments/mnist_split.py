@@ -104,7 +104,7 @@ EXPERIMENT = Experiment(
             MNISTSplit(),
             epochs=60,
             architecture=Model((), latent_dim=64),
-            training=Training(steps=0, batch_size=64, learning_rate=1e-3),
+            training=Training(steps=0, batch_size=64, learning_rate=1e-3, warmup_steps=200, anneal_steps=1000),
         ),
         "paper": _PAPER,
         "paper_3": replace(_PAPER, own=replace(_PAPER.own, parts=3), epochs=50),

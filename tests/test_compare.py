@@ -56,6 +56,21 @@ def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
     assert head == ["", "mopoe (latent_dim 32)", "mopoe (latent_dim 64)", "poe"]
 
 
+def test_chosen_metrics_rank_the_models(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / "b0", fusion="poe", shift=-0.3),
+        write_run(tmp_path / "a0", seed=0, shift=-0.01),
+        write_run(tmp_path / "a1", seed=1, shift=0.01),
+    ]
+    names = ["coherence/joint", "log_likelihood/joint/by_size/2"]
+    assert compare.main([*runs, "--out", str(tmp_path / "f.png"), "--metrics", *names]) == 0
+    assert cells(capsys.readouterr().out) == [
+        ["", *names],
+        ["mopoe", "0.250 ± 0.014", "-1000.0 ± 1.4"],
+        ["poe", "-0.050", "-1030.0"],
+    ]
+
+
 def test_the_same_folder_twice_counts_once(tmp_path, capsys):
     run = write_run(tmp_path / "a")
     assert compare.main([run, run, "--out", str(tmp_path / "f.png")]) == 0
@@ -89,6 +104,7 @@ def test_mistakes_on_the_command_line(tmp_path, capsys):
     assert_refused(capsys, [str(tmp_path / "missing")], "no folder")
     assert_refused(capsys, [], "required: DIR")
     assert_refused(capsys, [run, "--out", str(tmp_path / "figure.xyz")], "name a .png file")
+    assert_refused(capsys, [run, "--metrics", "synergy/top"], "no run has 'synergy/top'")
     assert_refused(capsys, [run, "--out", str(tmp_path / "no" / "f.png")], "cannot be written")
 
 
