@@ -17,7 +17,8 @@ import numpy as np
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.plotting import CURVES, by_size, metrics_figure
-from mmvae_jax.report import flat_settings, model_label
+from mmvae_jax.report import model_label
+from mmvae_jax.runfolder import flat_settings
 
 # Settings that do not make another model of a run.
 _ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "list_models", "saving")

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run, and the run's configuration beside them.
+"""Orbax checkpoints of a run.
 
 Orbax writes asynchronously and renames a finished checkpoint into place, so a killed run leaves
 either a whole checkpoint or a temporary folder. What it does not notice is a damaged byte inside a
@@ -9,16 +9,14 @@ before Orbax reads them.
 import json
 import logging
 import math
-import os
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +25,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Int, PyTree
 from orbax.checkpoint import checkpoint_managers
 
-from mmvae_jax.errors import UserError
+from mmvae_jax.errors import UserError, one_line
 
-CONFIG_FILE = "config.json"
 _RECORD_FILE = "record.json"
 _ORBAX_LOG = logging.getLogger("absl")
 
@@ -171,7 +168,7 @@ class Checkpoints:
             try:
                 state = self._read(step, template)
             except Exception as error:  # Orbax raises a plain Exception for an unreadable array
-                failures[step] = _one_line(error)
+                failures[step] = one_line(error)
                 continue
             if failures:
                 report(f"{_damage(self._folder, failures)}; going back to step {step}")
@@ -289,104 +286,11 @@ def _damage(folder: Path, failures: Mapping[int, str]) -> str:
     return f"{which} in {folder} cannot be read (step {newest}: {reason})"
 
 
-def _one_line(error: Exception) -> str:
-    """An error's message; Orbax's long ones say in front what failed and at the end why."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 110 else f"{text[:40]} ... {text[-70:]}"
-
-
 @contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot write a checkpoint to {folder}: {_one_line(error)}; free space there or choose another --out"
+            f"cannot write a checkpoint to {folder}: {one_line(error)}; free space there or choose another --out"
         ) from error
-
-
-def prepare_folder(folder: Path) -> None:
-    """Creates a run's folder and makes sure that files can be written there.
-
-    Raises:
-        UserError: when the folder cannot be made or is not writable.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except FileExistsError:
-        raise UserError(f"cannot write to {folder}: it is a file; choose another --out") from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from None
-
-
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Writes `config.json`, whole or not at all; what is not JSON is written as its `str`."""
-    temporary = folder / f"{CONFIG_FILE}.tmp"
-    temporary.write_text(json.dumps(config, indent=2, default=str) + "\n")
-    os.replace(temporary, folder / CONFIG_FILE)
-
-
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration that a run's folder was made with; None when it has none.
-
-    Raises:
-        UserError: when `config.json` cannot be read.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        reason = _one_line(error)
-    else:
-        if isinstance(config, dict):
-            return config
-        reason = f"it holds a {type(config).__name__} in place of an object"
-    raise UserError(f"cannot read {path} ({reason}): use another --out or --fresh")
-
-
-def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
-    """Refuses to go on with a run of another configuration; a folder without `config.json` passes.
-
-    Args:
-        folder: the run's folder.
-        config: this run's configuration, nested mappings allowed.
-        ignore: fields that may differ, as dotted paths; a path covers everything below it.
-    Raises:
-        UserError: names every differing field with both values.
-    """
-    saved = read_config(folder)
-    if saved is None:
-        return
-    old = dict(_flatten(saved))
-    new = dict(_flatten(json.loads(json.dumps(config, default=str))))
-    skipped = tuple(f"{path}." for path in ignore)
-    differing = [
-        path
-        for path in dict.fromkeys([*new, *old])
-        if old.get(path, _ABSENT) != new.get(path, _ABSENT) and not f"{path}.".startswith(skipped)
-    ]
-    if differing:
-        raise UserError(
-            f"checkpoint in {folder} was made with {_listed(old, differing)}, "
-            f"this run has {_listed(new, differing)}: use another --out or --fresh"
-        )
-
-
-_ABSENT = "(absent)"
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _listed(config: Mapping[str, Any], paths: Sequence[str]) -> str:
-    return ", ".join(f"{path}={config.get(path, _ABSENT)}" for path in paths)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae_jax.plotting import CURVES, by_size
+from mmvae_jax.runfolder import flat_settings
 
 _CAPTIONS = {
     "data": "Test tuples, one a column.",
@@ -173,17 +174,6 @@ def _pairs_table(values: Mapping[str, Any]) -> str:
         for name, value in values.items()
     )
     return f'<div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div>'
-
-
-def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flat_settings(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _figure(path: Path) -> str:

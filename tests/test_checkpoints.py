@@ -1,6 +1,5 @@
-"""Checkpoints: bit identity, damage, kill -9, what is kept, and the configuration beside them."""
+"""Checkpoints: bit identity, damage, kill -9, and what is kept."""
 
-import json
 import random
 import resource
 import shutil
@@ -22,13 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from mmvae_jax import checkpoints
-from mmvae_jax.checkpoints import (
-    Checkpoints,
-    check_config,
-    prepare_folder,
-    read_config,
-    write_config,
-)
+from mmvae_jax.checkpoints import Checkpoints
 from mmvae_jax.errors import UserError
 
 OPTIMIZER = optax.chain(optax.clip(1.0), optax.adam(1e-2))
@@ -374,51 +367,3 @@ def test_kill_9_at_random_moments_leaves_a_restorable_folder(tmp_path: Path):
     output = subprocess.check_output([*command, "only restore"], text=True)
     assert last_number(output, "restored") >= finished > 4
     assert "damaged" not in output
-
-
-CONFIG = {"latent_dim": 32, "steps": 100, "model": {"fusion": "poe", "layers": (1, 2)}}
-
-
-def test_the_same_configuration_passes(tmp_path: Path):
-    check_config(tmp_path, CONFIG)
-    assert read_config(tmp_path) is None
-    write_config(tmp_path, CONFIG | {"out": Path("runs/a")})
-    check_config(tmp_path, CONFIG | {"out": Path("runs/a")})
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-    assert json.loads((tmp_path / "config.json").read_text())["model"]["layers"] == [1, 2]
-
-
-def test_another_configuration_is_refused_with_every_difference_named(tmp_path: Path):
-    write_config(tmp_path, CONFIG)
-    other = {"latent_dim": 64, "steps": 9, "model": {"fusion": "moe", "layers": [1, 2]}, "new": 1}
-    with pytest.raises(UserError) as error:
-        check_config(tmp_path, other, ignore=["steps"])
-    assert str(error.value) == (
-        f"checkpoint in {tmp_path} was made with latent_dim=32, model.fusion=poe, new=(absent), "
-        "this run has latent_dim=64, model.fusion=moe, new=1: use another --out or --fresh"
-    )
-    check_config(tmp_path, other, ignore=["steps", "latent_dim", "model", "new"])
-    with pytest.raises(UserError, match="latent_dim=32, this run"):
-        check_config(tmp_path, other, ignore=["steps", "latent", "model.fusion", "new"])
-
-
-@pytest.mark.parametrize("content", [b'{"latent_dim": 3', b"\x00\xff\xfe", b"", b"[1, 2]"])
-def test_a_corrupt_configuration_is_one_line(tmp_path: Path, content: bytes):
-    (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"config\.json.*--fresh") as error:
-        check_config(tmp_path, CONFIG)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_is_created_with_its_parents_and_left_empty(tmp_path: Path):
-    prepare_folder(tmp_path / "a" / "b")
-    prepare_folder(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-@pytest.mark.parametrize("where", ["file", "file/below", "/proc/self/below", "x" * 300])
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*; choose another --out") as error:
-        prepare_folder(tmp_path / where)
-    assert "\n" not in str(error.value)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mmvae_jax.report import flat_settings, model_label, write_report
+from mmvae_jax.report import model_label, write_report
 
 VOID = {"meta", "img", "br"}
 METRICS = {
@@ -123,7 +123,6 @@ def test_a_run_without_metrics_or_figures_still_has_a_report(tmp_path):
     assert "<section>" not in page
 
 
-def test_model_label_and_flat_settings():
+def test_model_label():
     assert model_label(CONFIG) == "mopoe"
     assert model_label({"model_name": "svae", "architecture": {"fusion": "x"}}) == "svae"
-    assert flat_settings({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}

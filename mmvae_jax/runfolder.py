@@ -1,0 +1,100 @@
+"""A run's folder and the configuration in it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmvae_jax.errors import UserError, one_line
+
+CONFIG_FILE = "config.json"
+_ABSENT = "(absent)"
+
+
+def prepare_folder(folder: Path) -> None:
+    """Creates a run's folder and makes sure that files can be written there.
+
+    Raises:
+        UserError: when the folder cannot be made or is not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise UserError(f"cannot write to {folder}: it is a file; choose another --out") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from None
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Writes `config.json`, whole or not at all; what is not JSON is written as its `str`."""
+    temporary = folder / f"{CONFIG_FILE}.tmp"
+    temporary.write_text(json.dumps(config, indent=2, default=str) + "\n")
+    os.replace(temporary, folder / CONFIG_FILE)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration that a run's folder was made with; None when it has none.
+
+    Raises:
+        UserError: when `config.json` cannot be read.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = one_line(error)
+    else:
+        if isinstance(config, dict):
+            return config
+        reason = f"it holds a {type(config).__name__} in place of an object"
+    raise UserError(f"cannot read {path} ({reason}): use another --out or --fresh")
+
+
+def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
+    """Refuses to go on with a run of another configuration; a folder without `config.json` passes.
+
+    Args:
+        folder: the run's folder.
+        config: this run's configuration, nested mappings allowed.
+        ignore: fields that may differ, as dotted paths; a path covers everything below it.
+    Raises:
+        UserError: names every differing field with both values.
+    """
+    saved = read_config(folder)
+    if saved is None:
+        return
+    old = flat_settings(saved)
+    new = flat_settings(json.loads(json.dumps(config, default=str)))
+    skipped = tuple(f"{path}." for path in ignore)
+    differing = [
+        path
+        for path in dict.fromkeys([*new, *old])
+        if old.get(path, _ABSENT) != new.get(path, _ABSENT) and not f"{path}.".startswith(skipped)
+    ]
+    if differing:
+        raise UserError(
+            f"checkpoint in {folder} was made with {_listed(old, differing)}, "
+            f"this run has {_listed(new, differing)}: use another --out or --fresh"
+        )
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _listed(config: Mapping[str, Any], paths: Sequence[str]) -> str:
+    return ", ".join(f"{path}={config.get(path, _ABSENT)}" for path in paths)

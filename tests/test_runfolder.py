@@ -1,0 +1,60 @@
+"""A run's folder, and the configuration that a continuation must share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.runfolder import check_config, flat_settings, prepare_folder, read_config, write_config
+
+CONFIG = {"latent_dim": 32, "steps": 100, "model": {"fusion": "poe", "layers": (1, 2)}}
+
+
+def test_the_same_configuration_passes(tmp_path: Path):
+    check_config(tmp_path, CONFIG)
+    assert read_config(tmp_path) is None
+    write_config(tmp_path, CONFIG | {"out": Path("runs/a")})
+    check_config(tmp_path, CONFIG | {"out": Path("runs/a")})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["layers"] == [1, 2]
+
+
+def test_another_configuration_is_refused_with_every_difference_named(tmp_path: Path):
+    write_config(tmp_path, CONFIG)
+    other = {"latent_dim": 64, "steps": 9, "model": {"fusion": "moe", "layers": [1, 2]}, "new": 1}
+    with pytest.raises(UserError) as error:
+        check_config(tmp_path, other, ignore=["steps"])
+    assert str(error.value) == (
+        f"checkpoint in {tmp_path} was made with latent_dim=32, model.fusion=poe, new=(absent), "
+        "this run has latent_dim=64, model.fusion=moe, new=1: use another --out or --fresh"
+    )
+    check_config(tmp_path, other, ignore=["steps", "latent_dim", "model", "new"])
+    with pytest.raises(UserError, match="latent_dim=32, this run"):
+        check_config(tmp_path, other, ignore=["steps", "latent", "model.fusion", "new"])
+
+
+@pytest.mark.parametrize("content", [b'{"latent_dim": 3', b"\x00\xff\xfe", b"", b"[1, 2]"])
+def test_a_corrupt_configuration_is_one_line(tmp_path: Path, content: bytes):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json.*--fresh") as error:
+        check_config(tmp_path, CONFIG)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_created_with_its_parents_and_left_empty(tmp_path: Path):
+    prepare_folder(tmp_path / "a" / "b")
+    prepare_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/self/below", "x" * 300])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*; choose another --out") as error:
+        prepare_folder(tmp_path / where)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_are_flattened_to_dotted_names():
+    assert flat_settings({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}
