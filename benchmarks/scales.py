@@ -37,6 +37,6 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("full", 256, 512, 3, 1000, 8, 256, 256, 64),
+    "full": Scale("full", 256, 512, 10, 1000, 8, 256, 256, 64),
     "tiny": Scale("tiny", 8, 16, 2, 10, 2, 8, 4, 3, cap=4, quick=True),
 }

@@ -88,11 +88,16 @@ def product(
     powers = powers.astype(experts.mean.dtype)
     power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
     precisions, prior_precision = jnp.exp(-experts.log_var), jnp.exp(-prior.log_var)
-    precision = jnp.tensordot(powers, precisions, 1) + power * prior_precision
-    weighted = jnp.tensordot(powers, precisions * experts.mean, 1) + power * prior_precision * prior.mean
+    precision = _weighted_sum(powers, precisions) + power * prior_precision
+    weighted = _weighted_sum(powers, precisions * experts.mean) + power * prior_precision * prior.mean
     empty = precision == 0
     precision = jnp.where(empty, prior_precision, precision)
     return Gaussian(jnp.where(empty, prior.mean, weighted / precision), -jnp.log(precision))
+
+
+def _weighted_sum(weights: Float[Array, "N"], values: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
+    """As a product of matrices under `vmap`: of more axes XLA would transpose the cotangents, all subsets of them."""
+    return (weights @ values.reshape(len(weights), -1)).reshape(values.shape[1:])
 
 
 def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
