@@ -114,6 +114,7 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     folder = Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
     cache = Path(config.cache).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     prepare_folder(folder)
     prepared = prepare(experiment, config)
     record = _record(config, prepared)

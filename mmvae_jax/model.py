@@ -148,12 +148,11 @@ class Model:
             members = [self.names[j] for j in network.inputs]
             codes = [jnp.zeros((1, self.latent_dim))] * len(members)
             arguments = codes if network.bridge else [blank[name] for name in members]
-            variables = self._module(network).init(jax.random.fold_in(inference_key, i), *arguments)
-            inference[network.name] = variables["params"]
+            inference[network.name] = _init(self._module(network), jax.random.fold_in(inference_key, i), *arguments)
         decoders = {}
         for i, m in enumerate(self.modalities):
             z = jnp.zeros((1, self.latent_dim + m.private_dim))
-            decoders[m.name] = m.decoder.init(jax.random.fold_in(decoder_key, i), z)["params"]
+            decoders[m.name] = _init(m.decoder, jax.random.fold_in(decoder_key, i), z)
         params: dict[str, Any] = {"inference": inference, "decoders": decoders}
         if self.learn_prior:
             params["prior"] = jnp.zeros(self.latent_dim)
@@ -377,3 +376,9 @@ class Model:
             if not fits:
                 needed = f"{(*m.shape, 'categories')}" if m.discrete else f"{m.shape}"
                 raise UserError(f"{m.name}: decoder output shape {output} does not fit {m.likelihood}: needs {needed}")
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(module: nn.Module, key: Array, *arguments: Array) -> Params:
+    """A module's fresh parameters; compiled once for all modalities with the same network."""
+    return module.init(key, *arguments)["params"]

@@ -6,6 +6,7 @@ Randomness is one key per run: the epoch's order is drawn from `fold_in(key, epo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -172,6 +173,7 @@ def make_stretch(
     """
     per_epoch = steps_per_epoch(split, training.batch_size)
 
+    @partial(jax.jit, inline=True)
     def take_step(state: TrainState, arrays: PyTree, plan: PyTree) -> tuple[TrainState, Terms, Array]:
         row = (state.step % per_epoch) * training.batch_size
         batch = batch_at(split, arrays, plan, row, training.batch_size)
