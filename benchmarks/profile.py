@@ -1,0 +1,132 @@
+"""Where the time of a training step goes: `python -m benchmarks.profile mopoe`.
+
+A Markdown table of what XLA's threads do in the training step of `--preset=paper`, by the kind of operation, from
+`jax.profiler` and the names in the compiled program; and how long the step's matrix products take one after the other
+with nothing between them, each on all cores (the profile shows only one of a product's threads).
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from re import findall, search
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.profiler import ProfileData
+from jaxtyping import PyTree
+
+from benchmarks.models import polymnist_run
+from benchmarks.peer_process import cores
+from benchmarks.scales import SCALES, Scale
+from mmvae_jax.data.batching import batch_at
+from mmvae_jax.training import TrainState, train_step
+
+_STEPS = 10
+# The first that the operation's name in the program contains.
+_KINDS = (
+    (r"dot_general", "matrix products"),
+    (r"Conv.*(stack|pad)|(stack|pad).*Conv", "windows cut out and laid down"),
+    (r"Network|Decoder", "activations, biases and their gradients"),
+    (r"jvp", "subset posteriors, KLs and likelihoods"),
+    (r"", "gradient norm, guard and Adam; composing the batch"),
+)
+
+
+def profile(scale: Scale, fusion: str) -> tuple[float, dict[str, float]]:
+    """Seconds of a step, and seconds of all threads together in it by the kind of operation."""
+    run = polymnist_run(scale, None, fusion)
+
+    @partial(jax.jit, donate_argnums=0)
+    def loop(state: TrainState, arrays: PyTree) -> TrainState:
+        def body(i: int, state: TrainState) -> TrainState:
+            batch = batch_at(run.split, arrays, run.plan, i * scale.batch, scale.batch)
+            return train_step(run.model, run.training, state, batch)[0]
+
+        return jax.lax.fori_loop(0, _STEPS, body, state)
+
+    compiled = loop.lower(run.state, run.split.arrays).compile()
+    kinds = {name: _kind(op) for name, op in findall(r'%?([\w.-]+) = .*op_name="([^"]*)"', compiled.as_text() or "")}
+    state = jax.block_until_ready(compiled(run.state, run.split.arrays))
+    seconds: defaultdict[str, float] = defaultdict(float)
+    with TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            start = time.perf_counter()
+            jax.block_until_ready(compiled(state, run.split.arrays))
+            wall = time.perf_counter() - start
+        for name, duration in _events(Path(folder)):
+            if name in kinds:
+                seconds[kinds[name]] += duration / 1e9 / _STEPS
+    return wall / _STEPS, seconds
+
+
+def products_alone(scale: Scale, fusion: str) -> float:
+    """Seconds of all matrix products of a step, each as a program of its own."""
+    run = polymnist_run(scale, None, fusion)
+    batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
+    traced = jax.make_jaxpr(partial(train_step, run.model, run.training))(run.state, batch)
+    return sum(count * _product_seconds(*product) for product, count in Counter(_products(traced.jaxpr)).items())
+
+
+def _products(jaxpr: Any) -> Iterator[tuple[Any, ...]]:
+    """Shapes and dimension numbers of every matrix product."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield (*(variable.aval.shape for variable in equation.invars), equation.params["dimension_numbers"])
+        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
+            inner = getattr(leaf, "jaxpr", leaf)
+            if hasattr(inner, "eqns"):
+                yield from _products(inner)
+
+
+def _product_seconds(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) -> float:
+    """The median of a few."""
+    x, y = jnp.ones(a), jnp.ones(b)
+    product = jax.jit(partial(jax.lax.dot_general, dimension_numbers=dimensions))
+    jax.block_until_ready(product(x, y))
+    times = []
+    for _ in range(_STEPS):
+        start = time.perf_counter()
+        jax.block_until_ready(product(x, y))
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _kind(operation: str) -> str:
+    return next(kind for pattern, kind in _KINDS if search(pattern, operation))
+
+
+def _events(folder: Path) -> Iterator[tuple[str, float]]:
+    """Name and nanoseconds of everything that XLA's threads did."""
+    for path in folder.rglob("*.xplane.pb"):
+        for plane in ProfileData.from_file(str(path)).planes:
+            for line in plane.lines:
+                yield from ((event.name, event.duration_ns) for event in line.events)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table."""
+    description = "Where a training step's time goes."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=description)
+    parser.add_argument("fusion", nargs="?", default="mopoe", choices=("poe", "moe", "mopoe"))
+    parser.add_argument("--scale", choices=SCALES, default="full", help="tiny only proves the code")
+    options = parser.parse_args(arguments)
+    wall, seconds = profile(SCALES[options.scale], options.fusion)
+    alone = products_alone(SCALES[options.scale], options.fusion)
+    print(
+        f"{options.fusion}: {1e3 * wall:.3g} ms a step on {cores()} cores, matrix products alone {1e3 * alone:.3g} ms\n"
+    )
+    print("| what | thread-ms a step | share |\n|---|---:|---:|")
+    for kind, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"| {kind} | {1e3 * spent:.1f} | {spent / sum(seconds.values()):.0%} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
