@@ -62,7 +62,7 @@ PLANS = {
     "tiny": Plan(
         Scale("tiny", 8, 16, 2, 10, 2, 8, 4, 3, cap=4, quick=True),
         2,
-        (1, 2),
+        (2,),
         128,
         4,
         (
