@@ -150,6 +150,8 @@ def model_params(model: Model, state: StateDict) -> Params:
 def encoder_params(model: Model, modality: str, state: StateDict) -> Tree:
     """`params["inference"][modality]` of an encoder's state dict.
 
+    MultiVae's heads have no biases by default: where all are missing they are zero.
+
     Raises:
       UserError: as of `model_params`.
     """
@@ -163,6 +165,9 @@ def encoder_params(model: Model, modality: str, state: StateDict) -> Tree:
     for name, dim in heads.items():
         layers.append(_Layer(name, name, _DENSE))
         template |= {f"{name}/kernel": (features, dim), f"{name}/bias": (dim,)}
+    biases = {f"{name}.bias": np.zeros(dim, np.float32) for name, dim in heads.items()}
+    if not biases.keys() & state.keys():
+        state = {**state, **biases}
     params = _convert(f"encoder of {modality}", layers, template, state)
     channels = template["trunks_0/Conv_2/kernel"][3]
     params["trunks_0/Dense_0/kernel"] = _nchw_to_nhwc(params["trunks_0/Dense_0/kernel"], channels)

@@ -213,6 +213,14 @@ def test_a_checkpoint_that_does_not_fit_is_told_in_one_line(change, said):
     assert all(words in str(caught.value) for words in said) and "\n" not in str(caught.value)
 
 
+def test_heads_without_biases_are_multivaes():
+    state = encoder_state()
+    bare = {name: array for name, array in state.items() if name not in ("class_mu.bias", "class_logvar.bias")}
+    state |= {"class_mu.bias": np.zeros(8), "class_logvar.bias": np.zeros(8)}
+    model = polymnist(names=("m0",))
+    jax.tree.map(np.testing.assert_array_equal, *(encoder_params(model, "m0", each) for each in (bare, state)))
+
+
 def test_models_that_a_checkpoint_cannot_fill_are_refused():
     joint, learned = polymnist(names=("m0", "m1"), fusion="joint_network"), polymnist(names=("m0",), learn_prior=True)
     for model, missing in ((joint, "m0[+]m1"), (learned, "prior")):
