@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
@@ -146,11 +147,12 @@ def _early(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def _one_line(box: str, program: str) -> str:
-    """The message within tyro's box, without its borders and its help."""
+    """The message within tyro's box, without its borders, its help and the name of the dataclass that refused."""
     lines = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
     message = []
     for line in lines:
         if set(line) <= set("─"):
             break
         message.append(line)
-    return f"{' '.join(message)} (see {program} --help)"
+    told = re.sub(r"^Error parsing [a-z][\w.]*: ", "", " ".join(message))
+    return f"{told} (see {program} --help)"

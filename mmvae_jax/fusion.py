@@ -180,7 +180,7 @@ def _replacement_networks(names: Sequence[str]) -> tuple[Network, ...]:
     """SVAE's M^2 networks: q_j(z|x_j), and for every ordered pair the replacement expert q*_i(z|x_j)."""
     m = len(names)
     if m < 2:
-        raise UserError(f"svae with {m} modality: its replacement experts need at least two; use --model=vae")
+        raise UserError(f"svae with {m} modality: its replacement experts need at least two; use poe")
     replacements = tuple(Network(f"{names[j]}->{names[i]}", (j,)) for i, j in _ordered_pairs(m))
     return (*_one_each(names), *replacements)
 

@@ -50,6 +50,12 @@ class Modality:
     weight: float = 1.0
     private_dim: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise UserError(f"{self.name}: scale={self.scale}: give a number above 0")
+        if self.private_dim < 0:
+            raise UserError(f"{self.name}: private-dim={self.private_dim}: give 0 or a whole number above it")
+
     @property
     def discrete(self) -> bool:
         """Whether x holds class indices."""
@@ -109,6 +115,11 @@ class Model:
     learn_prior: bool = False
     auxiliary_prior: bool = False
     joint_width: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("latent_dim", "joint_width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a whole number above 0")
 
     @property
     def names(self) -> tuple[str, ...]:
