@@ -203,18 +203,12 @@ def steps(plan: Plan, data: str | None, roofs: dict[str, float]) -> list[dict[st
 
 def seeds_of(run: Run, count: int, steps: int) -> Call:
     """A call that takes some steps of several seeds in one dispatch."""
-    seeds = prepare_seeds(run.model, run.training, run.split, count)
-    vmapped = jax.vmap(seeds.one, (0, None, 0))
-
-    @partial(jax.jit, donate_argnums=0)
-    def loop(states, arrays, plans):
-        return jax.lax.fori_loop(0, steps, lambda _, states: vmapped(states, arrays, plans), states)
-
+    seeds = prepare_seeds(run.model, run.training, run.split, count, steps)
     states = seeds.states
 
     def call() -> None:
         nonlocal states
-        states = jax.block_until_ready(loop(states, run.split.arrays, seeds.plans))
+        states = jax.block_until_ready(seeds.together(states, run.split.arrays, seeds.plans))
 
     return call
 

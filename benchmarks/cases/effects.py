@@ -64,7 +64,8 @@ def uint8(scale: Scale, data: str | None) -> Work:
     on_device = sum(leaf.nbytes for leaf in jax.tree.leaves(run.split.arrays))
     as_float = run.split.size * sum(x.nbytes for x in ready.x.values()) // scale.batch
     notes = {"mib_on_device": on_device / 2**20, "mib_as_float32_tuples": as_float / 2**20}
-    return replace(step_work(run, scale.steps), rival=rival, rival_name="float32 at hand", notes=notes)
+    ours = steps_of(run, scale.steps, one_dispatch=False)
+    return Work(ours, "step", scale.steps, rival=rival, rival_name="float32 at hand", notes=notes)
 
 
 def heads(scale: Scale, data: str | None) -> Work:

@@ -15,7 +15,7 @@ from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.training import Training, TrainState, init_state, train_step
 
-Step = Callable[[TrainState, PyTree, PyTree], TrainState]
+Steps = Callable[[TrainState, PyTree, PyTree], TrainState]
 
 
 class Seeds(NamedTuple):
@@ -23,16 +23,14 @@ class Seeds(NamedTuple):
 
     Attributes:
       states, plans: leaves with a leading axis of seeds.
-      one: the step of one run, a pure function.
-      alone: the same, compiled.
-      together: the step of all, compiled.
+      alone: some steps of one run, one program.
+      together: the same steps of all.
     """
 
     states: TrainState
     plans: PyTree
-    one: Step
-    alone: Step
-    together: Step
+    alone: Steps
+    together: Steps
 
 
 def quick_model() -> Model:
@@ -42,8 +40,8 @@ def quick_model() -> Model:
     return Model(tuple(Modality(f"m{i}", SHAPE, encoder, decoder, "laplace", 0.1) for i in range(5)), 32)
 
 
-def prepare_seeds(model: Model, training: Training, split: Split, count: int) -> Seeds:
-    """States, plans, the step of one run and the step of all."""
+def prepare_seeds(model: Model, training: Training, split: Split, count: int, steps: int = 1) -> Seeds:
+    """States, plans, and so many steps of one run and of all."""
     keys = jax.random.split(jax.random.key(0), count)
     states = jax.vmap(lambda key: init_state(model, training, key))(keys)
     plans = jax.vmap(split.plan, (None, 0))(split.arrays, keys)
@@ -53,8 +51,11 @@ def prepare_seeds(model: Model, training: Training, split: Split, count: int) ->
         start = state.step % per_epoch * training.batch_size
         return train_step(model, training, state, batch_at(split, arrays, plan, start, training.batch_size))[0]
 
-    together = jax.jit(jax.vmap(step, (0, None, 0)), donate_argnums=0)
-    return Seeds(states, plans, step, jax.jit(step, donate_argnums=0), together)
+    def many(state: TrainState, arrays: PyTree, plan: PyTree) -> TrainState:
+        return jax.lax.fori_loop(0, steps, lambda _, state: step(state, arrays, plan), state)
+
+    together = jax.jit(jax.vmap(many, (0, None, 0)), donate_argnums=0)
+    return Seeds(states, plans, jax.jit(many, donate_argnums=0), together)
 
 
 def separately(seeds: Seeds) -> list[tuple[TrainState, PyTree]]:
@@ -67,21 +68,17 @@ def parallel(scale: Scale, data: str | None, count: int) -> Work:
     """The quick preset's step for every seed."""
     training = Training(steps=10**6, batch_size=min(64, 4 * scale.batch), learning_rate=4e-3)
     split = dataset(data).train
-    seeds = prepare_seeds(quick_model(), training, split, count)
+    seeds = prepare_seeds(quick_model(), training, split, count, scale.steps)
     alone = separately(seeds)
     states, plans = jax.tree.map(jnp.copy, (seeds.states, seeds.plans))
 
     def call() -> None:
         nonlocal states
-        for _ in range(scale.steps):
-            states = seeds.together(states, split.arrays, plans)
-        jax.block_until_ready(states)
+        states = jax.block_until_ready(seeds.together(states, split.arrays, plans))
 
     def one_by_one() -> None:
         for i, (state, plan) in enumerate(alone):
-            for _ in range(scale.steps):
-                state = seeds.alone(state, split.arrays, plan)
-            alone[i] = (jax.block_until_ready(state), plan)
+            alone[i] = (jax.block_until_ready(seeds.alone(state, split.arrays, plan)), plan)
 
     notes = {"seeds": count}
     return Work(call, "seed step", count * scale.steps, rival=one_by_one, rival_name="separate runs", notes=notes)
