@@ -49,7 +49,7 @@ def modalities(scale: Scale, data: str | None, count: int, subsets: str) -> Work
     count = scale.capped(count)
     model = polymnist_model("mopoe", scale.fusion_latent, count, subsets)
     run = prepare(model, random_split(count, 2 * scale.fusion_batch), scale.fusion_batch)
-    work = step_work(run, 1)
+    work = step_work(run, scale.steps)
     work.notes["modalities"] = count
     return work
 
@@ -57,7 +57,7 @@ def modalities(scale: Scale, data: str | None, count: int, subsets: str) -> Work
 def batch(scale: Scale, data: str | None, size: int) -> Work:
     """Against the batch size."""
     model = polymnist_model("mopoe", scale.latent)
-    work = step_work(prepare(model, dataset(data).train, scale.capped(size)), 1)
+    work = step_work(prepare(model, dataset(data).train, scale.capped(size)), scale.steps)
     work.notes["batch"] = scale.capped(size)
     return work
 
@@ -65,6 +65,6 @@ def batch(scale: Scale, data: str | None, size: int) -> Work:
 def latent(scale: Scale, data: str | None, dim: int) -> Work:
     """Against the latent dimension, and with it the width of the dense layer."""
     model = polymnist_model("mopoe", scale.capped(dim))
-    work = step_work(prepare(model, dataset(data).train, scale.batch), 1)
+    work = step_work(prepare(model, dataset(data).train, scale.batch), scale.steps)
     work.notes["latent"] = scale.capped(dim)
     return work
