@@ -53,7 +53,10 @@ def _roofline(rows: list[Row], x: str, label: str, what: str) -> Figure | None:
     _line(right, speeds, x, "speed", "reached", marker="o")
     _line(right, rows, x, "matmul_gflops", "matrix product", linestyle="--", color="black")
     right.set(xscale="log", xlabel=label, ylabel="GFLOP/s", ylim=(0, None))
+    sizes = sorted(row["notes"][x] for row in rows)
     for axes in (left, right):
+        axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+        axes.minorticks_off()
         axes.legend()
     return figure
 
