@@ -35,7 +35,7 @@ from benchmarks.measure import Call, Work, sample
 from benchmarks.models import Run, dataset, polymnist_model, prepare
 from benchmarks.peer_process import PeerProcess
 from benchmarks.run import machine, versions
-from benchmarks.scales import Scale
+from benchmarks.scales import SCALES, Scale
 from mmvae_jax.data.batching import batch_at
 from mmvae_jax.training import train_step
 
@@ -58,9 +58,9 @@ class Plan:
 
 
 PLANS = {
-    "full": Plan(Scale("full", 256, 512, 100, 1000, 8, 256, 256, 64), 100, (1, 5), 8192, 10),
+    "full": Plan(SCALES["full"], 100, (1, 5), 8192, 10),
     "tiny": Plan(
-        Scale("tiny", 8, 16, 2, 10, 2, 8, 4, 3, cap=4, quick=True),
+        SCALES["tiny"],
         2,
         (2,),
         128,

@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from re import findall, search
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.profiler import ProfileData
-from jaxtyping import PyTree
 
+from benchmarks.cases.seeds import prepare_seeds, separately
+from benchmarks.measure import Work, sample
 from benchmarks.models import polymnist_run
 from benchmarks.peer_process import cores
 from benchmarks.scales import SCALES, Scale
 from mmvae_jax.data.batching import batch_at
-from mmvae_jax.training import TrainState, train_step
+from mmvae_jax.training import train_step
 
 _STEPS = 10
 # The first that the operation's name in the program contains.
@@ -42,23 +42,16 @@ _KINDS = (
 def profile(scale: Scale, fusion: str) -> tuple[float, dict[str, float]]:
     """Seconds of a step, and seconds of all threads together in it by the kind of operation."""
     run = polymnist_run(scale, None, fusion)
-
-    @partial(jax.jit, donate_argnums=0)
-    def loop(state: TrainState, arrays: PyTree) -> TrainState:
-        def body(i: int, state: TrainState) -> TrainState:
-            batch = batch_at(run.split, arrays, run.plan, i * scale.batch, scale.batch)
-            return train_step(run.model, run.training, state, batch)[0]
-
-        return jax.lax.fori_loop(0, _STEPS, body, state)
-
-    compiled = loop.lower(run.state, run.split.arrays).compile()
+    seeds = prepare_seeds(run.model, run.training, run.split, 1, _STEPS)
+    ((state, plan),) = separately(seeds)
+    compiled = seeds.alone.lower(state, run.split.arrays, plan).compile()
     kinds = {name: _kind(op) for name, op in findall(r'%?([\w.-]+) = .*op_name="([^"]*)"', compiled.as_text() or "")}
-    state = jax.block_until_ready(compiled(run.state, run.split.arrays))
+    state = jax.block_until_ready(compiled(state, run.split.arrays, plan))
     seconds: defaultdict[str, float] = defaultdict(float)
     with TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             start = time.perf_counter()
-            jax.block_until_ready(compiled(state, run.split.arrays))
+            jax.block_until_ready(compiled(state, run.split.arrays, plan))
             wall = time.perf_counter() - start
         for name, duration in _events(Path(folder)):
             if name in kinds:
@@ -89,13 +82,11 @@ def _product_seconds(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) ->
     """The median of a few."""
     x, y = jnp.ones(a), jnp.ones(b)
     product = jax.jit(partial(jax.lax.dot_general, dimension_numbers=dimensions))
-    jax.block_until_ready(product(x, y))
-    times = []
-    for _ in range(_STEPS):
-        start = time.perf_counter()
+
+    def call() -> None:
         jax.block_until_ready(product(x, y))
-        times.append(time.perf_counter() - start)
-    return median(times)
+
+    return sample(Work(call), _STEPS, budget=10.0).summary()["median"]
 
 
 def _kind(operation: str) -> str:

@@ -1,7 +1,6 @@
 """The shared runner: from a command line to a trained, evaluated and drawn run folder."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from mmvae_jax.model import Modality, Model
 from mmvae_jax.models import model_table
 from mmvae_jax.plotting import draw_all
 from mmvae_jax.report import write_report
-from mmvae_jax.runfolder import check_config, prepare_folder, read_config, write_config
+from mmvae_jax.runfolder import check_config, prepare_folder, read_config, write_config, write_whole
 from mmvae_jax.runlog import RunLog, read_log
 from mmvae_jax.sharding import start_hosts
 from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
@@ -134,7 +133,7 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     seconds = read_log(folder)[-1]["seconds"]
     metrics |= {"train/steps": steps, "train/seconds": seconds}
     metrics["train/examples_per_second"] = steps * training.batch_size / seconds
-    _write_json(folder / "metrics.json", metrics)
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     figures = draw_all(model, state.params, prepared.dataset, metrics, key, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
     print(f"wrote {folder}/metrics.json, figures/ and report.html")
@@ -202,12 +201,6 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def versions() -> dict[str, str]:

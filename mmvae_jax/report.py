@@ -2,14 +2,13 @@
 
 import base64
 import math
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from mmvae_jax.plotting import CURVES, by_size
-from mmvae_jax.runfolder import flat_settings
+from mmvae_jax.runfolder import flat_settings, write_whole
 
 _CAPTIONS = {
     "data": "Test tuples, one a column.",
@@ -77,9 +76,8 @@ def write_report(
         f'<style>{_STYLE}</style></head><body><header><h1>{escape(title)}</h1><p class="lead">'
         f"{escape(_summary(config, metrics))}</p></header>{body}</body></html>\n"
     )
-    path, temporary = folder / "report.html", folder / ".report.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    path = folder / "report.html"
+    write_whole(path, page)
     return path
 
 

@@ -1,4 +1,4 @@
-"""A run's folder and the configuration in it."""
+"""A run's folder, how files get there, and the configuration in it."""
 
 import json
 import os
@@ -30,11 +30,16 @@ def prepare_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from None
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file under another name first, so that an interrupted run leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Writes `config.json`, whole or not at all; what is not JSON is written as its `str`."""
-    temporary = folder / f"{CONFIG_FILE}.tmp"
-    temporary.write_text(json.dumps(config, indent=2, default=str) + "\n")
-    os.replace(temporary, folder / CONFIG_FILE)
+    write_whole(folder / CONFIG_FILE, json.dumps(config, indent=2, default=str) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import Any, Self
 from jaxtyping import Array, Float
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from mmvae_jax.runfolder import write_whole
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -44,7 +45,7 @@ class RunLog:
         show_progress: bool = True,
     ):
         kept = [row for row in read_log(folder) if row["step"] <= start_step]
-        _write_lines(folder / LOG_FILE, kept)
+        write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in kept))
         if start_step == 0:
             shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
         self._batch_size = batch_size
@@ -120,12 +121,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _line(row: Mapping[str, float]) -> str:
     finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(finite, allow_nan=False) + "\n"
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class _Progress:

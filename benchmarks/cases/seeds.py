@@ -1,10 +1,10 @@
 """Several seeds at once: one vmapped step against one step a seed."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.stages import Wrapped
 from jaxtyping import PyTree
 
 from benchmarks.measure import Work
@@ -13,9 +13,7 @@ from benchmarks.scales import Scale
 from mmvae_jax.data.batching import Split, batch_at
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.training import Training, TrainState, init_state, train_step
-
-Steps = Callable[[TrainState, PyTree, PyTree], TrainState]
+from mmvae_jax.training import Training, TrainState, init_state, steps_per_epoch, train_step
 
 
 class Seeds(NamedTuple):
@@ -23,14 +21,14 @@ class Seeds(NamedTuple):
 
     Attributes:
       states, plans: leaves with a leading axis of seeds.
-      alone: some steps of one run, one program.
+      alone: some steps of one run as one program, (state, arrays, plan) -> state.
       together: the same steps of all.
     """
 
     states: TrainState
     plans: PyTree
-    alone: Steps
-    together: Steps
+    alone: Wrapped
+    together: Wrapped
 
 
 def quick_model() -> Model:
@@ -45,7 +43,7 @@ def prepare_seeds(model: Model, training: Training, split: Split, count: int, st
     keys = jax.random.split(jax.random.key(0), count)
     states = jax.vmap(lambda key: init_state(model, training, key))(keys)
     plans = jax.vmap(split.plan, (None, 0))(split.arrays, keys)
-    per_epoch = split.size // training.batch_size
+    per_epoch = steps_per_epoch(split, training.batch_size)
 
     def step(state: TrainState, arrays: PyTree, plan: PyTree) -> TrainState:
         start = state.step % per_epoch * training.batch_size
