@@ -45,7 +45,8 @@ class PeerProcess:
     """
 
     def __init__(self, python: Path | str, device: str = "cpu"):
-        command = [str(python), str(_SCRIPT), device, str(cores())]
+        # -P: this folder's modules must not stand in for the standard library's, as profile.py would.
+        command = [str(python), "-P", str(_SCRIPT), device, str(cores())]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self.about = self._answer()

@@ -110,7 +110,8 @@ def test_plots_are_drawn_of_what_was_measured(tmp_path):
 
 def test_the_peer_is_asked_in_json_lines(tmp_path, monkeypatch):
     script = tmp_path / "echo.py"
-    script.write_text(ECHO)
+    script.write_text("import cProfile\n" + ECHO)
+    (tmp_path / "profile.py").write_text("raise ImportError('not the standard library')")
     monkeypatch.setattr(peer_process, "_SCRIPT", script)
     with PeerProcess(sys.executable) as peer:
         peer.prepare({"job": "train", "count": 2})
