@@ -86,6 +86,7 @@ ENTRIES: dict[str, Entry] = {
     "effects/convolutions": Entry("effects:convolutions", "training step against one with lax convolutions"),
     "effects/dispatch": Entry("effects:dispatch", "a dispatch a step against one lax.while_loop"),
     "effects/donation": Entry("effects:donation", "training step with donated state against one without"),
+    "effects/copies": Entry("effects:copies", "moments updated in place in the loop against copied first"),
     "effects/uint8": Entry("effects:uint8", "composing from uint8 in the step against a float32 batch at hand"),
     "effects/heads": Entry("effects:heads", "one head for mean and log-variance against two"),
     "effects/powerset": Entry("effects:powerset", "255 products as one matrix product against a loop"),

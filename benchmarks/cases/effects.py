@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import unwrap
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from benchmarks.cases.fusing import random_experts
+from benchmarks.cases.seeds import prepare_seeds, separately
 from benchmarks.cases.training import step_work, steps_of
 from benchmarks.measure import Call, Work
 from benchmarks.models import naive_model, polymnist_model, polymnist_run, prepare
@@ -19,7 +21,7 @@ from mmvae_jax.data.batching import Batch, batch_at
 from mmvae_jax.fusion import fuse
 from mmvae_jax.gaussian import Gaussian, standard
 from mmvae_jax.objectives.terms import component_kls
-from mmvae_jax.training import TrainState, train_step
+from mmvae_jax.training import TrainState, in_place, train_step
 
 
 def convolutions(scale: Scale, data: str | None) -> Work:
@@ -42,7 +44,7 @@ def donation(scale: Scale, data: str | None) -> Work:
     run = polymnist_run(scale, data)
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
     step = partial(train_step, run.model, run.training)
-    donated, kept = jax.jit(step, donate_argnums=0), jax.jit(step)
+    donated, kept = in_place(step), jax.jit(step)
     notes = {}
     for name, jitted in (("donated", donated), ("kept", kept)):
         memory = jitted.lower(run.state, batch).compile().memory_analysis()
@@ -54,12 +56,31 @@ def donation(scale: Scale, data: str | None) -> Work:
     return Work(with_batch, "step", scale.steps, rival=without, rival_name="state kept", notes=notes)
 
 
+def copies(scale: Scale, data: str | None) -> Work:
+    """Steps in one loop, Adam's moments updated in place, against XLA's defaults, which copy them first."""
+    run = polymnist_run(scale, data)
+    seeds = prepare_seeds(run.model, run.training, run.split, 1, scale.steps)
+    ways = [seeds.alone, jax.jit(unwrap(seeds.alone), donate_argnums=0)]
+
+    def calls(way: Callable) -> Call:
+        ((state, plan),) = separately(seeds)
+
+        def call() -> None:
+            nonlocal state
+            state = jax.block_until_ready(way(state, run.split.arrays, plan))
+
+        return call
+
+    ours, rival = (calls(way) for way in ways)
+    return Work(ours, "step", scale.steps, rival=rival, rival_name="XLA's defaults")
+
+
 def uint8(scale: Scale, data: str | None) -> Work:
     """Gathering, cropping and inverting in the step against a float32 batch that was made before."""
     run = polymnist_run(scale, data)
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
     ready = batch._replace(x={name: x.astype(jnp.float32) / 255 for name, x in batch.x.items()})
-    step = jax.jit(partial(train_step, run.model, run.training), donate_argnums=0)
+    step = in_place(partial(train_step, run.model, run.training))
     rival = _repeated(step, run.state, ready, scale.steps)
     on_device = sum(leaf.nbytes for leaf in jax.tree.leaves(run.split.arrays))
     as_float = run.split.size * sum(x.nbytes for x in ready.x.values()) // scale.batch

@@ -13,7 +13,7 @@ from benchmarks.scales import Scale
 from mmvae_jax.data.batching import Split, batch_at
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.training import Training, TrainState, init_state, steps_per_epoch, train_step
+from mmvae_jax.training import Training, TrainState, in_place, init_state, steps_per_epoch, train_step
 
 
 class Seeds(NamedTuple):
@@ -52,8 +52,7 @@ def prepare_seeds(model: Model, training: Training, split: Split, count: int, st
     def many(state: TrainState, arrays: PyTree, plan: PyTree) -> TrainState:
         return jax.lax.fori_loop(0, steps, lambda _, state: step(state, arrays, plan), state)
 
-    together = jax.jit(jax.vmap(many, (0, None, 0)), donate_argnums=0)
-    return Seeds(states, plans, jax.jit(many, donate_argnums=0), together)
+    return Seeds(states, plans, in_place(many), in_place(jax.vmap(many, (0, None, 0))))
 
 
 def separately(seeds: Seeds) -> list[tuple[TrainState, PyTree]]:
