@@ -25,6 +25,17 @@ def matmul_flops_per_second(size: int = 2048, dtype: str = "float32", precision:
     return 2 * size**3 / best
 
 
+def memory_bytes_per_second(mib: int = 256) -> float:
+    """How fast an array larger than any cache is doubled in place, bytes read and bytes written."""
+    double, values = jax.jit(lambda x: 2 * x, donate_argnums=0), jnp.zeros(mib * 2**18)
+    best = float("inf")
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        values = double(values).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * values.nbytes / best
+
+
 def encoder_flops(modality: Modality, outputs: int) -> tuple[float, float]:
     """Operations of one forward pass of an encoder and its heads, all and those of the first layer.
 

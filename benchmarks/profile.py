@@ -1,11 +1,13 @@
 """Where the time of a training step goes: `python -m benchmarks.profile mopoe`.
 
 A Markdown table of what XLA's threads do in the training step of `--preset=paper`, by the kind of operation, from
-`jax.profiler` and the names in the compiled program; and how long the step's matrix products take one after the other
-with nothing between them, each on all cores (the profile shows only one of a product's threads).
+`jax.profiler` and the names in the compiled program; how long the step's matrix products take one after the other
+with nothing between them, each on all cores (the profile shows only one of a product's threads); and the bytes that all
+other operations read and write, beside the speed of this machine's memory.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter, defaultdict
@@ -21,12 +23,13 @@ import jax.numpy as jnp
 from jax.profiler import ProfileData
 
 from benchmarks.cases.seeds import prepare_seeds, separately
+from benchmarks.limits import memory_bytes_per_second
 from benchmarks.measure import Work, sample
 from benchmarks.models import polymnist_run
 from benchmarks.peer_process import cores
 from benchmarks.scales import SCALES, Scale
 from mmvae_jax.data.batching import batch_at
-from mmvae_jax.training import train_step
+from mmvae_jax.training import in_place, train_step
 
 _STEPS = 10
 # The first that the operation's name in the program contains.
@@ -59,12 +62,18 @@ def profile(scale: Scale, fusion: str) -> tuple[float, dict[str, float]]:
     return wall / _STEPS, seconds
 
 
-def products_alone(scale: Scale, fusion: str) -> float:
-    """Seconds of all matrix products of a step, each as a program of its own."""
+def products_alone(scale: Scale, fusion: str) -> tuple[float, float]:
+    """Seconds of all matrix products of a step, each as a program of its own, and bytes of everything else in it.
+
+    The bytes are those that XLA counts for the compiled step, inputs and outputs of every kernel, less the products'.
+    """
     run = polymnist_run(scale, None, fusion)
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
-    traced = jax.make_jaxpr(partial(train_step, run.model, run.training))(run.state, batch)
-    return sum(count * _product_seconds(*product) for product, count in Counter(_products(traced.jaxpr)).items())
+    traced = in_place(partial(train_step, run.model, run.training)).trace(run.state, batch)
+    products = Counter(_products(traced.jaxpr.jaxpr))
+    cost: Any = traced.lower().compile().cost_analysis()
+    rest = cost["bytes accessed"] - sum(count * _product_bytes(*product) for product, count in products.items())
+    return sum(count * _product_seconds(*product) for product, count in products.items()), rest
 
 
 def _products(jaxpr: Any) -> Iterator[tuple[Any, ...]]:
@@ -89,6 +98,13 @@ def _product_seconds(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) ->
     return sample(Work(call), _STEPS, budget=10.0).summary()["median"]
 
 
+def _product_bytes(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) -> float:
+    """Of both operands and the result, in float32."""
+    product = partial(jax.lax.dot_general, dimension_numbers=dimensions)
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (a, b)]
+    return 4.0 * sum(math.prod(array.shape) for array in (*shapes, jax.eval_shape(product, *shapes)))
+
+
 def _kind(operation: str) -> str:
     return next(kind for pattern, kind in _KINDS if search(pattern, operation))
 
@@ -109,9 +125,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", choices=SCALES, default="full", help="tiny only proves the code")
     options = parser.parse_args(arguments)
     wall, seconds = profile(SCALES[options.scale], options.fusion)
-    alone = products_alone(SCALES[options.scale], options.fusion)
+    alone, rest = products_alone(SCALES[options.scale], options.fusion)
+    speed = memory_bytes_per_second()
     print(
-        f"{options.fusion}: {1e3 * wall:.3g} ms a step on {cores()} cores, matrix products alone {1e3 * alone:.3g} ms\n"
+        f"{options.fusion}: {1e3 * wall:.3g} ms a step on {cores()} cores, matrix products alone {1e3 * alone:.3g} ms; "
+        f"everything else reads and writes {rest / 1e9:.3g} GB, which memory does in {1e3 * rest / speed:.3g} ms "
+        f"({speed / 1e9:.3g} GB/s)\n"
     )
     print("| what | thread-ms a step | share |\n|---|---:|---:|")
     for kind, spent in sorted(seconds.items(), key=lambda item: -item[1]):
