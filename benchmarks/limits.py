@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from mmvae_jax.model import Modality, Model
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder, conv_size
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.networks.convolution import conv_size
 
 _CALLS = 6
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmvae_jax.data.batching import Batch, fixed_split
 from mmvae_jax.errors import UserError
-from mmvae_jax.networks.conv import conv2d
+from mmvae_jax.networks.convolution import conv2d
 from mmvae_jax.objectives import OBJECTIVES, Options
 from mmvae_jax.training import (
     Diverged,

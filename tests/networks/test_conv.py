@@ -13,8 +13,9 @@ import pytest
 from jax import export, lax
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.networks import conv
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder, conv2d, conv_transpose2d
+from mmvae_jax.networks import convolution
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.networks.convolution import conv2d, conv_transpose2d, pair
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "polymnist_mopoe.npz"
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -156,11 +157,11 @@ def test_the_form_of_other_platforms_equals_the_cpus(case):
     with jax.enable_x64(True):
         x, kernel = draw(5, (2, *grid, inputs), (*size, inputs, outputs))
         out = conv_transpose2d(x, kernel, stride, padding, extra)
-        at = conv._Windows((out.shape[1], out.shape[2]), grid, size, stride, padding)
-        assert_close(conv._conv_transpose_lax(at, x, kernel), out, 1e-12)
+        at = convolution._Windows((out.shape[1], out.shape[2]), grid, size, stride, padding)
+        assert_close(convolution._conv_transpose_lax(at, x, kernel), out, 1e-12)
         (image,) = draw(6, out.shape)
         adjoint = kernel.swapaxes(2, 3)
-        assert_close(conv._conv_lax(at, image, adjoint), conv2d(image, adjoint, stride, padding), 1e-12)
+        assert_close(convolution._conv_lax(at, image, adjoint), conv2d(image, adjoint, stride, padding), 1e-12)
 
 
 def both(x, z, kernel, transposed):
@@ -283,8 +284,8 @@ def test_decoder_retraces_the_encoders_sizes(shape, kernel, stride, padding, lay
         down = partial(
             lax_conv2d,
             kernel=layer["kernel"].swapaxes(2, 3),
-            stride=conv._pair(stride),
-            padding=conv._pair(padding),
+            stride=pair(stride),
+            padding=pair(padding),
         )
         x = jax.vjp(down, jnp.zeros(size))[1](jax.nn.relu(x))[0] + layer["bias"]
     assert_close(run(decoder, params, z), x, 1e-5)
