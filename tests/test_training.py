@@ -20,6 +20,7 @@ from mmvae_jax.training import (
     Training,
     TrainState,
     fit,
+    in_place,
     init_state,
     make_stretch,
     slow_in_loops,
@@ -106,6 +107,28 @@ def test_xlas_convolution_is_told_from_ours_on_the_cpu():
     xla = jax.jit(lambda x, kernel: nn.Conv(1, (2, 2)).apply({"params": {"kernel": kernel, "bias": jnp.zeros(1)}}, x))
     assert slow_in_loops(xla.lower(x, kernel)) == (jax.default_backend() == "cpu")
     assert not slow_in_loops(jax.jit(jax.grad(lambda x, kernel: conv2d(x, kernel).sum())).lower(x, kernel))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU compiler's copies")
+def test_adams_moments_are_not_copied_before_they_are_overwritten():
+    adam, start, x = optax.adam(1e-3), jnp.ones((48, 96)), jnp.ones((8, 48))
+
+    def step(_: Any, state: tuple) -> tuple:
+        gradient = jax.grad(lambda kernel: jnp.sum(jnp.tanh(x @ kernel)))(state[0])
+        updates, moments = adam.update(gradient, state[1])
+        good = jnp.isfinite(optax.tree.norm(gradient))
+        stepped = (optax.apply_updates(state[0], updates), moments)
+        return jax.tree.map(lambda new, old: jnp.where(good, new, old), stepped, state)
+
+    def copies(compiled: jax.stages.Wrapped) -> int:
+        text = compiled.lower((start, adam.init(start))).compile().as_text() or ""
+        return text.count("f32[48,96]{1,0} copy(")
+
+    def steps(state: tuple) -> tuple:
+        return jax.lax.fori_loop(0, 3, step, state)
+
+    assert copies(jax.jit(steps, donate_argnums=0)) == 2
+    assert copies(in_place(steps)) == 0
 
 
 def test_a_step_is_adams_on_the_objective_at_the_steps_key():
