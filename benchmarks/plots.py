@@ -74,8 +74,7 @@ def _modalities(rows: list[Row]) -> Figure | None:
     _line(left, found, "modalities", "limit_seconds", "arithmetic limit of the networks", linestyle="--", color="black")
     left.set(xlabel="modalities", ylabel="seconds, training step", ylim=(0, None))
     right.set(xlabel="modalities", ylabel="peak memory, GiB", ylim=(0, None))
-    for axes in (left, right):
-        axes.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
