@@ -1,11 +1,11 @@
 """The arithmetic limit: operations of the plain formulation over the matrix-product speed of this machine."""
 
-import time
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.measure import Call, Work, sample
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.convolution import conv_size
@@ -17,24 +17,26 @@ def matmul_flops_per_second(size: int = 2048, dtype: str = "float32", precision:
     """The fastest of a few square matrix products on the default device, in operations a second."""
     a, b = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in range(2))
     product = jax.jit(partial(jnp.matmul, precision=precision))
-    product(a, b).block_until_ready()
-    best = float("inf")
-    for _ in range(_CALLS):
-        start = time.perf_counter()
+
+    def call() -> None:
         product(a, b).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+
+    return 2 * size**3 / _fastest(call)
 
 
 def memory_bytes_per_second(mib: int = 256) -> float:
     """How fast an array larger than any cache is doubled in place, bytes read and bytes written."""
     double, values = jax.jit(lambda x: 2 * x, donate_argnums=0), jnp.zeros(mib * 2**18)
-    best = float("inf")
-    for _ in range(_CALLS):
-        start = time.perf_counter()
+
+    def call() -> None:
+        nonlocal values
         values = double(values).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * values.nbytes / best
+
+    return 2 * values.nbytes / _fastest(call)
+
+
+def _fastest(call: Call) -> float:
+    return sample(Work(call), _CALLS, budget=float("inf")).summary()["min"]
 
 
 def encoder_flops(modality: Modality, outputs: int) -> tuple[float, float]:

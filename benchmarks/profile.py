@@ -62,7 +62,7 @@ def profile(scale: Scale, fusion: str) -> tuple[float, dict[str, float]]:
     return wall / _STEPS, seconds
 
 
-def products_alone(scale: Scale, fusion: str) -> tuple[float, float]:
+def products_and_rest(scale: Scale, fusion: str) -> tuple[float, float]:
     """Seconds of all matrix products of a step, each as a program of its own, and bytes of everything else in it.
 
     The bytes are those that XLA counts for the compiled step, inputs and outputs of every kernel, less the products'.
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", choices=SCALES, default="full", help="tiny only proves the code")
     options = parser.parse_args(arguments)
     wall, seconds = profile(SCALES[options.scale], options.fusion)
-    alone, rest = products_alone(SCALES[options.scale], options.fusion)
+    alone, rest = products_and_rest(SCALES[options.scale], options.fusion)
     speed = memory_bytes_per_second()
     print(
         f"{options.fusion}: {1e3 * wall:.3g} ms a step on {cores()} cores, matrix products alone {1e3 * alone:.3g} ms; "

@@ -17,7 +17,7 @@ from benchmarks.models import naive_model, polymnist_model, polymnist_run, prepa
 from benchmarks.naive import products_one_by_one
 from benchmarks.scales import Scale
 from mmvae_jax import subsets
-from mmvae_jax.data.batching import Batch, batch_at
+from mmvae_jax.data.batching import batch_at
 from mmvae_jax.fusion import fuse
 from mmvae_jax.gaussian import Gaussian, standard
 from mmvae_jax.objectives.terms import component_kls
@@ -51,8 +51,8 @@ def donation(scale: Scale, data: str | None) -> Work:
         if memory is not None:
             total = memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
             notes[f"mib_beside_arguments_{name}"] = total / 2**20
-    with_batch = _repeated(donated, run.state, batch, scale.steps)
-    without = _repeated(kept, run.state, batch, scale.steps)
+    with_batch = _repeated(lambda state: donated(state, batch)[0], run.state, scale.steps)
+    without = _repeated(lambda state: kept(state, batch)[0], run.state, scale.steps)
     return Work(with_batch, "step", scale.steps, rival=without, rival_name="state kept", notes=notes)
 
 
@@ -60,18 +60,9 @@ def copies(scale: Scale, data: str | None) -> Work:
     """Steps in one loop, Adam's moments updated in place, against XLA's defaults, which copy them first."""
     run = polymnist_run(scale, data)
     seeds = prepare_seeds(run.model, run.training, run.split, 1, scale.steps)
-    ways = [seeds.alone, jax.jit(unwrap(seeds.alone), donate_argnums=0)]
-
-    def calls(way: Callable) -> Call:
-        ((state, plan),) = separately(seeds)
-
-        def call() -> None:
-            nonlocal state
-            state = jax.block_until_ready(way(state, run.split.arrays, plan))
-
-        return call
-
-    ours, rival = (calls(way) for way in ways)
+    ((state, plan),) = separately(seeds)
+    ways = (seeds.alone, jax.jit(unwrap(seeds.alone), donate_argnums=0))
+    ours, rival = (_repeated(lambda state, way=way: way(state, run.split.arrays, plan), state, 1) for way in ways)
     return Work(ours, "step", scale.steps, rival=rival, rival_name="XLA's defaults")
 
 
@@ -81,7 +72,7 @@ def uint8(scale: Scale, data: str | None) -> Work:
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
     ready = batch._replace(x={name: x.astype(jnp.float32) / 255 for name, x in batch.x.items()})
     step = in_place(partial(train_step, run.model, run.training))
-    rival = _repeated(step, run.state, ready, scale.steps)
+    rival = _repeated(lambda state: step(state, ready)[0], run.state, scale.steps)
     on_device = sum(leaf.nbytes for leaf in jax.tree.leaves(run.split.arrays))
     as_float = run.split.size * sum(x.nbytes for x in ready.x.values()) // scale.batch
     notes = {"mib_on_device": on_device / 2**20, "mib_as_float32_tuples": as_float / 2**20}
@@ -127,13 +118,13 @@ def bfloat16(scale: Scale, data: str | None) -> Work:
     return replace(step_work(half, scale.steps), rival=steps_of(run, scale.steps), rival_name="float32")
 
 
-def _repeated(step: Callable[[TrainState, Batch], tuple], state: TrainState, batch: Batch, count: int) -> Call:
+def _repeated(step: Callable[[TrainState], TrainState], state: TrainState, count: int) -> Call:
     state = jax.tree.map(jnp.copy, state)
 
     def call() -> None:
         nonlocal state
         for _ in range(count):
-            state = step(state, batch)[0]
+            state = step(state)
         jax.block_until_ready(state)
 
     return call
