@@ -10,7 +10,7 @@ class Scale:
     Attributes:
       batch: of the training step.
       latent: dimension of PolyMNIST's latent space, and width of the encoders' dense layer.
-      steps: training steps in one measurement.
+      steps: training steps in one measurement; in full as many as `fit` takes in one dispatch.
       samples: K, importance samples.
       images: tuples whose likelihood one measurement estimates.
       tuples: how many are encoded and decoded under every subset.
@@ -37,6 +37,6 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("full", 256, 512, 10, 1000, 8, 256, 256, 64),
+    "full": Scale("full", 256, 512, 25, 1000, 8, 256, 256, 64),
     "tiny": Scale("tiny", 8, 16, 2, 10, 2, 8, 4, 3, cap=4, quick=True),
 }

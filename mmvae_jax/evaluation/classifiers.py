@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Num
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.evaluation.chunks import chunks
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
-from mmvae_jax.networks.conv import Conv
+from mmvae_jax.networks.conv import Conv, images, planes
 
 MAX_ROUND = 8192
 MAX_CLASSIFIED = 512
@@ -65,9 +65,10 @@ class ImageClassifier(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B N"]:
         """Logits of the classes."""
-        x = x - 0.5
+        x = planes(x - 0.5)
         for width in (32, 64, 64):
             x = nn.relu(Conv(width, kernel=3, stride=2, padding=1)(x))
+        x = images(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
         x = nn.relu(nn.Dense(128)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -84,10 +85,10 @@ class SequenceClassifier(nn.Module):
     @nn.compact
     def __call__(self, x: Int[Array, "B L"], train: bool = False) -> Float[Array, "B N"]:
         """Logits of the classes."""
-        x = jax.nn.one_hot(x, self.symbols)[:, None]
+        x = planes(jax.nn.one_hot(x, self.symbols)[:, None])
         for _ in range(2):
             x = nn.relu(Conv(64, kernel=(1, 3), padding=(0, 1))(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x.max((1, 2)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.max((1, 2)).T)
         return nn.Dense(self.classes)(x)
 
 

@@ -10,7 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.convolution import Pair, Size, conv2d, conv_size, conv_transpose2d, pair
+from mmvae_jax.networks.convolution import Pair, Size, conv2d, conv_size, conv_transpose2d, dense, pair, transposed
 
 
 def fan_in_uniform(fan_in: int) -> Callable[..., Array]:
@@ -29,7 +29,7 @@ def fan_in_uniform(fan_in: int) -> Callable[..., Array]:
 
 
 class Conv(nn.Module):
-    """torch.nn.Conv2d in NHWC: `conv2d` and a bias; `dtype` is the dtype of the computation."""
+    """torch.nn.Conv2d on planes `[C, H, W, B]`: `conv2d` and a bias; `dtype` is the dtype of the computation."""
 
     features: int
     kernel: Pair = 3
@@ -38,18 +38,18 @@ class Conv(nn.Module):
     dtype: Dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
+    def __call__(self, x: Float[Array, "I H W B"]) -> Float[Array, "O h w B"]:
         """Convolve."""
-        shape = (*pair(self.kernel), x.shape[-1], self.features)
+        shape = (*pair(self.kernel), x.shape[0], self.features)
         init = fan_in_uniform(math.prod(shape[:3]))
         kernel = self.param("kernel", init, shape)
         bias = self.param("bias", init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv2d(x, kernel, self.stride, self.padding) + bias
+        return conv2d(x, kernel, self.stride, self.padding) + bias[:, None, None, None]
 
 
 class ConvTranspose(nn.Module):
-    """torch.nn.ConvTranspose2d in NHWC: `conv_transpose2d` and a bias; `dtype` as in `Conv`."""
+    """torch.nn.ConvTranspose2d on planes: `conv_transpose2d` and a bias; `dtype` as in `Conv`."""
 
     features: int
     kernel: Pair = 3
@@ -59,20 +59,53 @@ class ConvTranspose(nn.Module):
     dtype: Dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B h w I"]) -> Float[Array, "B H W O"]:
+    def __call__(self, x: Float[Array, "I h w B"]) -> Float[Array, "O H W B"]:
         """Convolve, transposed."""
         rows, columns = pair(self.kernel)
         init = fan_in_uniform(rows * columns * self.features)
-        kernel = self.param("kernel", init, (rows, columns, x.shape[-1], self.features))
+        kernel = self.param("kernel", init, (rows, columns, x.shape[0], self.features))
         bias = self.param("bias", init, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv_transpose2d(x, kernel, self.stride, self.padding, self.output_padding) + bias
+        return conv_transpose2d(x, kernel, self.stride, self.padding, self.output_padding) + bias[:, None, None, None]
 
 
-def _dense(x: Array, features: int, dtype: Dtype | None) -> Array:
-    """torch.nn.Linear with its default initialisation."""
-    init = fan_in_uniform(x.shape[-1])
-    return nn.Dense(features, dtype=dtype, kernel_init=init, bias_init=init)(x)
+class Dense(nn.Module):
+    """torch.nn.Linear on planes `[F, B]`; `dtype` as in `Conv`."""
+
+    features: int
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
+        """Multiply and add."""
+        init = fan_in_uniform(x.shape[0])
+        kernel = self.param("kernel", init, (x.shape[0], self.features))
+        bias = self.param("bias", init, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return dense(x, kernel) + bias[:, None]
+
+
+# Pictures of so many channels are turned by a stack, a loop of its own on the CPU. A transpose is merged into the
+# windows and likelihoods that read it, which then read from a distance; of many channels a stack is a large program.
+_FEW_CHANNELS = 4
+
+
+def planes(x: Float[Array, "B H W C"]) -> Float[Array, "C H W B"]:
+    """Images as the layers take them."""
+    if x.shape[3] > _FEW_CHANNELS:
+        return x.transpose(3, 1, 2, 0)
+    return jnp.stack([x[..., c].transpose(1, 2, 0) for c in range(x.shape[3])])
+
+
+@jax.custom_vjp
+def images(x: Float[Array, "C H W B"]) -> Float[Array, "B H W C"]:
+    """Planes as images again."""
+    if len(x) > _FEW_CHANNELS:
+        return x.transpose(3, 1, 2, 0)
+    return jnp.stack([plane.transpose(2, 0, 1) for plane in x], 3)
+
+
+images.defvjp(lambda x: (images(x), None), lambda _, g: (planes(g),))
 
 
 class ConvEncoder(nn.Module):
@@ -100,12 +133,13 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B F"]:
         """Encode images into features."""
+        x = planes(x)
         for width in self.widths:
             x = nn.relu(Conv(width, self.kernel, self.stride, self.padding, self.dtype)(x))
-        x = x.reshape(x.shape[0], -1)
-        if self.hidden is None:
-            return x
-        return nn.relu(_dense(x, self.hidden, self.dtype))
+        x = x.transpose(1, 2, 0, 3).reshape(-1, x.shape[3])
+        if self.hidden is not None:
+            x = nn.relu(Dense(self.hidden, self.dtype)(x))
+        return transposed(x)
 
 
 class ConvDecoder(nn.Module):
@@ -139,15 +173,16 @@ class ConvDecoder(nn.Module):
     def __call__(self, z: Float[Array, "N D"]) -> Float[Array, "N H W C"]:
         """Decode latents into the parameters of the images."""
         sizes = self._sizes()
+        x = transposed(z)
         if self.hidden is not None:
-            z = nn.relu(_dense(z, self.hidden, self.dtype))
-        x = _dense(z, math.prod(sizes[0]) * self.widths[0], self.dtype)
-        x = x.reshape(-1, *sizes[0], self.widths[0])
+            x = nn.relu(Dense(self.hidden, self.dtype)(x))
+        x = Dense(math.prod(sizes[0]) * self.widths[0], self.dtype)(x)
+        x = x.reshape(*sizes[0], self.widths[0], -1).transpose(2, 0, 1, 3)
         for image, features in zip(sizes[1:], (*self.widths[1:], self.shape[2]), strict=True):
             extra = self._output_padding(image)
             layer = ConvTranspose(features, self.kernel, self.stride, self.padding, extra, self.dtype)
             x = layer(nn.relu(x))
-        return x
+        return images(x)
 
     def _sizes(self) -> list[Size]:
         """Sizes of the maps, smallest first: a convolution's sizes read backwards."""

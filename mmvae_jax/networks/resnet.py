@@ -4,7 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv
+from mmvae_jax.networks.conv import Conv, images, planes
+
+
+def _normalised(x: Float[Array, "C H W B"]) -> Float[Array, "C H W B"]:
+    return nn.relu(planes(nn.GroupNorm(num_groups=4)(images(x))))
 
 
 class ResidualBlock(nn.Module):
@@ -14,13 +18,13 @@ class ResidualBlock(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w width"]:
+    def __call__(self, x: Float[Array, "C H W B"]) -> Float[Array, "width h w B"]:
         """The block's output."""
-        h = nn.relu(nn.GroupNorm(num_groups=4)(x))
-        if self.stride > 1 or x.shape[-1] != self.width:
+        h = _normalised(x)
+        if self.stride > 1 or len(x) != self.width:
             x = Conv(self.width, 1, self.stride)(h)
         h = Conv(self.width, 3, self.stride, 1)(h)
-        return x + Conv(self.width, 3, 1, 1)(nn.relu(nn.GroupNorm(num_groups=4)(h)))
+        return x + Conv(self.width, 3, 1, 1)(_normalised(h))
 
 
 class ResNetClassifier(nn.Module):
@@ -39,8 +43,8 @@ class ResNetClassifier(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B classes"]:
         """Logits of pixels in [0, 1]."""
-        x = Conv(self.widths[0], 3, 2, 1)(x - 0.5)
+        x = Conv(self.widths[0], 3, 2, 1)(planes(x - 0.5))
         for stage, width in enumerate(self.widths):
             x = ResidualBlock(width, stride=2 if stage else 1)(x)
-        x = jnp.mean(nn.relu(nn.GroupNorm(num_groups=4)(x)), (1, 2))
+        x = jnp.mean(_normalised(x), (1, 2)).T
         return nn.Dense(self.classes)(nn.Dropout(self.dropout, deterministic=not train)(x))

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose
+from mmvae_jax.networks.conv import Conv, ConvTranspose, images, planes
 
 
 class TextEncoder(nn.Module):
@@ -20,11 +20,11 @@ class TextEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Features of every string, L even."""
-        h = nn.one_hot(x, self.categories)[:, None]
+        h = planes(nn.one_hot(x, self.categories)[:, None])
         h = nn.relu(Conv(self.width, 1)(h))
         h = nn.relu(Conv(self.width, (1, 4), (1, 2), (0, 1))(h))
         h = nn.relu(Conv(self.width, (1, x.shape[1] // 2))(h))
-        return h.reshape(len(x), -1)
+        return images(h).reshape(len(x), -1)
 
 
 class TextDecoder(nn.Module):
@@ -43,7 +43,7 @@ class TextDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "N D"]) -> Float[Array, "N L C"]:
         """Logits at every position."""
-        h = nn.Dense(self.width)(z)[:, None, None]
+        h = planes(nn.Dense(self.width)(z)[:, None, None])
         h = nn.relu(ConvTranspose(self.width, (1, self.length // 2))(h))
         h = nn.relu(ConvTranspose(self.width, (1, 4), (1, 2), (0, 1))(h))
-        return Conv(self.categories, 1)(h)[:, 0]
+        return images(Conv(self.categories, 1)(h))[:, 0]

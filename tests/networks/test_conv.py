@@ -18,7 +18,7 @@ from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.convolution import conv2d, conv_transpose2d, pair
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "polymnist_mopoe.npz"
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT = ("CHWN", "HWIO", "CHWN")
 
 # image, channels in and out, kernel, stride, padding
 CONVOLUTIONS = [
@@ -35,6 +35,7 @@ CONVOLUTIONS = [
     ((11, 6), 2, 3, (4, 2), (3, 1), (2, 0)),
     ((1, 32), 5, 4, (1, 4), (1, 2), (0, 1)),
     ((10, 13), 2, 3, (2, 3), (3, 5), (0, 4)),
+    ((1, 1), 2, 3, (3, 3), (1, 1), (1, 1)),
 ]
 # map, channels in and out, kernel, stride, padding, output padding
 TRANSPOSED = [
@@ -82,20 +83,20 @@ def lax_conv_transpose2d(x, kernel, stride, padding, output_padding):
         (n - 1) * s - 2 * p + k + e
         for n, k, s, p, e in zip(x.shape[1:3], kernel.shape[:2], stride, padding, output_padding, strict=True)
     ]
-    image = jnp.zeros((x.shape[0], *size, kernel.shape[3]), x.dtype)
+    image = jnp.zeros((kernel.shape[3], *size, x.shape[3]), x.dtype)
     conv = partial(lax_conv2d, kernel=kernel.swapaxes(2, 3), stride=stride, padding=padding)
     return jax.vjp(conv, image)[1](x)[0]
 
 
 def torch_conv_transpose2d(x, kernel, stride, padding, output_padding):
     """torch.nn.ConvTranspose2d's formula, one pixel and tap at a time."""
-    (batch, h, w, _), (kh, kw, _, outputs) = x.shape, kernel.shape
+    (_, h, w, batch), (kh, kw, _, outputs) = x.shape, kernel.shape
     # Every tap lands in the uncropped canvas, of which `padding` is then cut off.
     height = (h - 1) * stride[0] + kh + output_padding[0]
     width = (w - 1) * stride[1] + kw + output_padding[1]
-    canvas = np.zeros((batch, height, width, outputs))
+    canvas = np.zeros((outputs, height, width, batch))
     for y, x_, i, j in itertools.product(range(h), range(w), range(kh), range(kw)):
-        canvas[:, y * stride[0] + i, x_ * stride[1] + j] += x[:, y, x_] @ kernel[i, j]
+        canvas[:, y * stride[0] + i, x_ * stride[1] + j] += kernel[i, j].T @ x[:, y, x_]
     return canvas[:, padding[0] : height - padding[0], padding[1] : width - padding[1]]
 
 
@@ -113,7 +114,7 @@ def assert_same_with_gradients(f, g, args, tolerance):
 def test_conv2d_and_its_gradients_equal_xla(case, dtype, tolerance):
     image, inputs, outputs, size, stride, padding = case
     with jax.enable_x64(True):
-        args = draw(0, (3, *image, inputs), (*size, inputs, outputs), dtype=dtype)
+        args = draw(0, (inputs, *image, 3), (*size, inputs, outputs), dtype=dtype)
         ours, xla = (partial(f, stride=stride, padding=padding) for f in (conv2d, lax_conv2d))
         assert_same_with_gradients(ours, xla, args, tolerance)
 
@@ -123,7 +124,7 @@ def test_conv2d_and_its_gradients_equal_xla(case, dtype, tolerance):
 def test_conv_transpose2d_and_its_gradients_equal_xla(case, dtype, tolerance):
     grid, inputs, outputs, size, stride, padding, extra = case
     with jax.enable_x64(True):
-        args = draw(1, (3, *grid, inputs), (*size, inputs, outputs), dtype=dtype)
+        args = draw(1, (inputs, *grid, 3), (*size, inputs, outputs), dtype=dtype)
         geometry = {"stride": stride, "padding": padding, "output_padding": extra}
         ours, xla = (partial(f, **geometry) for f in (conv_transpose2d, lax_conv_transpose2d))
         assert_same_with_gradients(ours, xla, args, tolerance)
@@ -133,7 +134,7 @@ def test_conv_transpose2d_and_its_gradients_equal_xla(case, dtype, tolerance):
 def test_conv_transpose2d_follows_pytorchs_formula(case):
     grid, inputs, outputs, size, *geometry = case
     with jax.enable_x64(True):
-        x, kernel = draw(2, (2, *grid, inputs), (*size, inputs, outputs))
+        x, kernel = draw(2, (inputs, *grid, 2), (*size, inputs, outputs))
         expected = torch_conv_transpose2d(np.asarray(x), np.asarray(kernel), *geometry)
         actual = conv_transpose2d(x, kernel, *geometry)
         assert actual.shape == expected.shape
@@ -144,7 +145,7 @@ def test_conv_transpose2d_follows_pytorchs_formula(case):
 def test_conv_transpose2d_is_the_adjoint_of_conv2d(case):
     grid, inputs, outputs, size, stride, padding, output_padding = case
     with jax.enable_x64(True):
-        y, kernel = draw(3, (2, *grid, inputs), (*size, outputs, inputs))
+        y, kernel = draw(3, (inputs, *grid, 2), (*size, outputs, inputs))
         back = conv_transpose2d(y, kernel.swapaxes(2, 3), stride, padding, output_padding)
         (x,) = draw(4, back.shape)
         forth = conv2d(x, kernel, stride, padding)
@@ -155,7 +156,7 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(case):
 def test_the_form_of_other_platforms_equals_the_cpus(case):
     grid, inputs, outputs, size, stride, padding, extra = case
     with jax.enable_x64(True):
-        x, kernel = draw(5, (2, *grid, inputs), (*size, inputs, outputs))
+        x, kernel = draw(5, (inputs, *grid, 2), (*size, inputs, outputs))
         out = conv_transpose2d(x, kernel, stride, padding, extra)
         at = convolution._Windows((out.shape[1], out.shape[2]), grid, size, stride, padding)
         assert_close(convolution._conv_transpose_lax(at, x, kernel), out, 1e-12)
@@ -171,7 +172,7 @@ def both(x, z, kernel, transposed):
 
 
 def both_args():
-    return draw(7, (2, 8, 8, 3), (2, 4, 4, 5), (3, 3, 3, 4), (3, 3, 5, 2), dtype="float32")
+    return draw(7, (3, 8, 8, 2), (5, 4, 4, 2), (3, 3, 3, 4), (3, 3, 5, 2), dtype="float32")
 
 
 def test_only_the_platforms_form_is_compiled():
@@ -278,8 +279,9 @@ def test_decoder_retraces_the_encoders_sizes(shape, kernel, stride, padding, lay
     for n in range(2):
         dense = params[f"Dense_{n}"]
         x = jax.nn.relu(x @ dense["kernel"] + dense["bias"])
-    x = x.reshape(maps[-1])
-    for n, size in enumerate([*maps[-2::-1], image.shape]):
+    channels, *grid, _ = maps[-1]
+    x = x.reshape(-1, *grid, channels).transpose(3, 1, 2, 0)
+    for n, size in enumerate([*maps[-2::-1], (shape[2], *shape[:2], 2)]):
         layer = params[f"ConvTranspose_{n}"]
         down = partial(
             lax_conv2d,
@@ -287,8 +289,8 @@ def test_decoder_retraces_the_encoders_sizes(shape, kernel, stride, padding, lay
             stride=pair(stride),
             padding=pair(padding),
         )
-        x = jax.vjp(down, jnp.zeros(size))[1](jax.nn.relu(x))[0] + layer["bias"]
-    assert_close(run(decoder, params, z), x, 1e-5)
+        x = jax.vjp(down, jnp.zeros(size))[1](jax.nn.relu(x))[0] + layer["bias"][:, None, None, None]
+    assert_close(run(decoder, params, z), x.transpose(3, 1, 2, 0), 1e-5)
 
 
 def test_initial_weights_are_pytorchs():

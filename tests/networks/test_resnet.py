@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def test_a_block_whose_convolutions_are_zero_is_its_shortcut():
-    x = jax.random.normal(KEY, (2, 6, 6, 8))
+    x = jax.random.normal(KEY, (8, 6, 6, 2))
     block = ResidualBlock(8)
     found: Any = block.apply(jax.tree.map(jnp.zeros_like, block.init(KEY, x)), x)
     np.testing.assert_array_equal(found, x)
@@ -21,8 +21,8 @@ def test_a_block_whose_convolutions_are_zero_is_its_shortcut():
 def test_a_strided_block_halves_the_map():
     for width in (8, 16):
         block = ResidualBlock(width, stride=2)
-        found = jax.eval_shape(block.init_with_output, KEY, jnp.zeros((2, 7, 7, 8)))[0]
-        assert found.shape == (2, 4, 4, width)
+        found = jax.eval_shape(block.init_with_output, KEY, jnp.zeros((8, 7, 7, 2)))[0]
+        assert found.shape == (width, 4, 4, 2)
 
 
 def test_every_pixel_counts():
