@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,11 +46,12 @@ def chunks(batch: Batch, limit: int) -> Iterator[Chunk]:
 
 def decoded_at_once(model: Model, params: Params) -> int:
     """How many latents may be decoded to all modalities at once, at least one."""
-
-    def decoded(params: Params):
-        z = jnp.zeros((1, model.latent_dim))
-        private = {m.name: jnp.zeros((1, m.private_dim)) for m in model.modalities}
-        return jax.tree.leaves(model.decode(params, z, private))
-
-    elements = sum(leaf.size for leaf in jax.eval_shape(decoded, params))
+    elements = sum(leaf.size for leaf in jax.tree.leaves(_decoded.eval_shape(model, params)))
     return max(1, MAX_DECODED_ELEMENTS // elements)
+
+
+# Compiled never; but of one model it is traced only once.
+@partial(jax.jit, static_argnums=0)
+def _decoded(model: Model, params: Params) -> dict[str, distrax.Distribution]:
+    private = {m.name: jnp.zeros((1, m.private_dim)) for m in model.modalities}
+    return model.decode(params, jnp.zeros((1, model.latent_dim)), private)
