@@ -35,7 +35,8 @@ _STEPS = 10
 # The first that the operation's name in the program contains.
 _KINDS = (
     (r"dot_general", "matrix products"),
-    (r"Conv.*(stack|pad)|(stack|pad).*Conv", "windows cut out and laid down"),
+    (r"Conv.*(stack|pad|concatenate)|(stack|pad).*Conv", "windows cut out and laid down"),
+    (r"transpose$", "copies turned round"),
     (r"Network|Decoder", "activations, biases and their gradients"),
     (r"jvp", "subset posteriors, KLs and likelihoods"),
     (r"", "gradient norm, guard and Adam; composing the batch"),
@@ -69,22 +70,25 @@ def products_and_rest(scale: Scale, fusion: str) -> tuple[float, float]:
     """
     run = polymnist_run(scale, None, fusion)
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
-    traced = in_place(partial(train_step, run.model, run.training)).trace(run.state, batch)
-    products = Counter(_products(traced.jaxpr.jaxpr))
-    cost: Any = traced.lower().compile().cost_analysis()
+    compiled = in_place(partial(train_step, run.model, run.training)).lower(run.state, batch).compile()
+    products = Counter(_products(compiled.as_text() or ""))
+    cost: Any = compiled.cost_analysis()
     rest = cost["bytes accessed"] - sum(count * _product_bytes(*product) for product, count in products.items())
     return sum(count * _product_seconds(*product) for product, count in products.items()), rest
 
 
-def _products(jaxpr: Any) -> Iterator[tuple[Any, ...]]:
-    """Shapes and dimension numbers of every matrix product."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield (*(variable.aval.shape for variable in equation.invars), equation.params["dimension_numbers"])
-        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
-            inner = getattr(leaf, "jaxpr", leaf)
-            if hasattr(inner, "eqns"):
-                yield from _products(inner)
+def _products(program: str) -> Iterator[tuple[Any, ...]]:
+    """Shapes and dimension numbers of every matrix product in a compiled program."""
+    shapes = {name: _numbers(dims) for name, dims in findall(r"%([\w.-]+) = f32\[([\d,]*)\]", program)}
+    for a, b, numbers in findall(r" dot\(%([\w.-]+), %([\w.-]+)\), (.*)", program):
+        kinds = ("lhs_contracting", "rhs_contracting", "lhs_batch", "rhs_batch")
+        found = (search(kind + r"_dims={([\d,]*)}", numbers) for kind in kinds)
+        left, right, *batch = (_numbers(match[1]) if match else () for match in found)
+        yield shapes[a], shapes[b], ((left, right), tuple(batch))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(",") if number)
 
 
 def _product_seconds(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) -> float:

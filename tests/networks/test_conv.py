@@ -14,8 +14,8 @@ from jax import export, lax
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.networks import convolution
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.networks.convolution import conv2d, conv_transpose2d, pair
+from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder, images, planes
+from mmvae_jax.networks.convolution import conv2d, conv_transpose2d, dense, pair
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "polymnist_mopoe.npz"
 LAYOUT = ("CHWN", "HWIO", "CHWN")
@@ -163,6 +163,26 @@ def test_the_form_of_other_platforms_equals_the_cpus(case):
         (image,) = draw(6, out.shape)
         adjoint = kernel.swapaxes(2, 3)
         assert_close(convolution._conv_lax(at, image, adjoint), conv2d(image, adjoint, stride, padding), 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+def test_dense_and_its_gradients_equal_the_sum_over_inputs(dtype, tolerance):
+    with jax.enable_x64(True):
+        args = draw(11, (5, 2, 3), (5, 7), dtype=dtype)
+        assert_same_with_gradients(dense, lambda x, kernel: jnp.einsum("io,ihb->ohb", kernel, x), args, tolerance)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_planes_and_images_are_one_transpose(channels):
+    image, weights = draw(12, (2, 4, 5, channels), (channels, 4, 5, 2), dtype="float32")
+    np.testing.assert_array_equal(planes(image), image.transpose(3, 1, 2, 0))
+    np.testing.assert_array_equal(images(weights), weights.transpose(3, 1, 2, 0))
+    gradients = [
+        jax.grad(lambda x: jnp.vdot(planes(x), weights))(image),
+        jax.grad(lambda x: jnp.vdot(images(x), image))(weights),
+    ]
+    np.testing.assert_array_equal(gradients[0], weights.transpose(3, 1, 2, 0))
+    np.testing.assert_array_equal(gradients[1], image.transpose(3, 1, 2, 0))
 
 
 def both(x, z, kernel, transposed):
@@ -331,8 +351,8 @@ def test_encoder_equals_the_released_one(golden):
     nhwc = dense["kernel"].reshape(128, 4, 4, -1).transpose(1, 2, 0, 3)
     params["Dense_0"] = {"kernel": nhwc.reshape(2048, -1), "bias": dense["bias"]}
     with jax.enable_x64(True):
-        images = jnp.asarray(golden["x_nchw"].transpose(0, 2, 3, 1))
-        features = run(ConvEncoder(hidden=8), params, images)
+        pictures = jnp.asarray(golden["x_nchw"].transpose(0, 2, 3, 1))
+        features = run(ConvEncoder(hidden=8), params, pictures)
         for head, expected in (("class_mu", "encoder_mean"), ("class_logvar", "encoder_log_var")):
             weights = torch(f"encoder/{head}", (1, 0))
             actual = features @ weights["kernel"] + weights["bias"]
@@ -349,6 +369,6 @@ def test_decoder_equals_the_released_one(golden):
         "bias": dense["bias"].reshape(128, 4, 4).transpose(1, 2, 0).reshape(2048),
     }
     with jax.enable_x64(True):
-        images = run(ConvDecoder(), params, jnp.asarray(golden["z"]))
+        pictures = run(ConvDecoder(), params, jnp.asarray(golden["z"]))
         expected = golden["decoder_mean_nchw"].transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(images, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(pictures, expected, rtol=0, atol=1e-12)
