@@ -32,9 +32,10 @@ from mmvae_jax.data.batching import batch_at
 from mmvae_jax.training import in_place, train_step
 
 _STEPS = 10
-# The first that the operation's name in the program contains.
+# The first that is found in the names of the kernel and of its operation. A product into which XLA took a transpose, on
+# its own or as YNNPACK's, bears the transpose's name.
 _KINDS = (
-    (r"dot_general", "matrix products"),
+    (r"dot_general|^dot|^ynn_fusion.*transpose$", "matrix products"),
     (r"Conv.*(stack|pad|concatenate)|(stack|pad).*Conv", "windows cut out and laid down"),
     (r"transpose$", "copies turned round"),
     (r"Network|Decoder", "activations, biases and their gradients"),
@@ -49,7 +50,8 @@ def profile(scale: Scale, fusion: str) -> tuple[float, dict[str, float]]:
     seeds = prepare_seeds(run.model, run.training, run.split, 1, _STEPS)
     ((state, plan),) = separately(seeds)
     compiled = seeds.alone.lower(state, run.split.arrays, plan).compile()
-    kinds = {name: _kind(op) for name, op in findall(r'%?([\w.-]+) = .*op_name="([^"]*)"', compiled.as_text() or "")}
+    named = findall(r'%?([\w.-]+) = .*op_name="([^"]*)"', compiled.as_text() or "")
+    kinds = {name: _kind(f"{name} {op}") for name, op in named}
     state = jax.block_until_ready(compiled(state, run.split.arrays, plan))
     seconds: defaultdict[str, float] = defaultdict(float)
     with TemporaryDirectory() as folder:
@@ -109,8 +111,8 @@ def _product_bytes(a: tuple[int, ...], b: tuple[int, ...], dimensions: Any) -> f
     return 4.0 * sum(math.prod(array.shape) for array in (*shapes, jax.eval_shape(product, *shapes)))
 
 
-def _kind(operation: str) -> str:
-    return next(kind for pattern, kind in _KINDS if search(pattern, operation))
+def _kind(names: str) -> str:
+    return next(kind for pattern, kind in _KINDS if search(pattern, names))
 
 
 def _events(folder: Path) -> Iterator[tuple[str, float]]:
