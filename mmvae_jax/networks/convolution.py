@@ -1,10 +1,12 @@
 """Convolutions in PyTorch's conventions on planes `[C, H, W, B]`, in the form that suits the platform.
 
 `conv2d` and `conv_transpose2d` are one geometry of windows read in two directions, so each is the
-other's adjoint. The CPU runs both as one matrix product beside `_patches` (cut the windows out) or
+other's adjoint. The CPU runs both as a matrix product beside `_cuts` (cut the windows out) or
 `_overlap_add` (lay them down and sum), which stores `kh kw / stride^2` copies of the image; other
 platforms run `lax.conv_general_dilated`, whose gradients take several times as long on the CPU,
-and tens of times inside its `lax.scan`.
+and tens of times inside its `lax.scan`. On small maps much of the windows is padding (of a 3x3
+kernel on 7x7 pixels at stride 2 the rows outside are a sixth): the product is then made band by
+band of rows that meet the image alike, and the padding is never multiplied.
 
 The batch comes last because the CPU then moves windows in runs of a whole batch, and because none
 of the three products of a layer has to gather the numbers it sums from distant places. Elsewhere
@@ -35,6 +37,10 @@ class _Windows(NamedTuple):
     kernel: Size
     stride: Size
     padding: Size
+
+
+# The share of padding in the rows of all windows from which on its multiplications cost more than splitting the product.
+_OUTSIDE = 0.1
 
 
 def conv2d(
@@ -128,34 +134,79 @@ def pair(value: Pair) -> Size:
     return (value, value) if isinstance(value, int) else value
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _patches(at: _Windows, x: Float[Array, "C H W B"]) -> Float[Array, "khkwC h w B"]:
-    """Cut the windows out of the image (im2col)."""
-    kh, kw = at.kernel
-    # Nested stacks, not one concatenation: XLA compiles them to a single loop on the CPU.
-    taps = [jnp.stack([_tap(at, x, (i, j)) for j in range(kw)]) for i in range(kh)]
-    return jnp.stack(taps).reshape(-1, *at.grid, x.shape[3])
+def _bands(at: _Windows) -> list[tuple[slice, slice]]:
+    """Rows of windows that meet the image with the same rows of the kernel: (windows, taps).
+
+    One band of everything where less than `_OUTSIDE` of all windows' rows is padding.
+    """
+    met = [_inside(y * at.stride[0] - at.padding[0], 1, at.kernel[0], at.image[0]) for y in range(at.grid[0])]
+    return _runs(met, at.kernel[0])
 
 
-def _tap(at: _Windows, x: Float[Array, "C H W B"], tap: Size) -> Float[Array, "C h w B"]:
-    """The pixel under one tap of the kernel in every window, zero outside the image."""
-    axes = zip(tap, at.image, at.grid, at.stride, at.padding, strict=True)
+def _groups(at: _Windows) -> list[tuple[slice, slice]]:
+    """Rows of the kernel that meet the image in the same rows of windows: (taps, windows)."""
+    met = [_inside(i - at.padding[0], at.stride[0], at.grid[0], at.image[0]) for i in range(at.kernel[0])]
+    return _runs(met, at.grid[0])
+
+
+def _inside(first: int, step: int, count: int, size: int) -> Size:
+    """Of `first`, `first + step`, ... the range that lies in [0, size); never empty, for the sake of its shape."""
+    start = min(count - 1, max(0, -(first // step)))
+    return start, max(start + 1, min(count, (size - 1 - first) // step + 1))
+
+
+def _runs(met: Sequence[Size], count: int) -> list[tuple[slice, slice]]:
+    """Neighbours that meet the same range of `count`, and the range."""
+    if sum(stop - start for start, stop in met) > (1 - _OUTSIDE) * count * len(met):
+        return [(slice(0, len(met)), slice(0, count))]
+    runs, first = [], 0
+    for span, same in itertools.groupby(met):
+        stop = first + len(list(same))
+        runs.append((slice(first, stop), slice(*span)))
+        first = stop
+    return runs
+
+
+def _cuts(at: _Windows, x: Float[Array, "C H W B"]) -> list[Float[Array, "tapsC h w B"]]:
+    """The windows cut out of the image (im2col), band by band."""
+
+    def cut(windows: slice, taps: slice) -> Array:
+        # Nested stacks, not one concatenation: XLA compiles them to a single loop on the CPU.
+        rows = [jnp.stack([_tap(at, x, (i, j), windows) for j in range(at.kernel[1])]) for i in _range(taps)]
+        return jnp.stack(rows).reshape(-1, len(_range(windows)), at.grid[1], x.shape[3])
+
+    return [cut(*band) for band in _bands(at)]
+
+
+def _range(part: slice) -> range:
+    return range(part.start, part.stop)
+
+
+def _tap(at: _Windows, x: Float[Array, "C H W B"], tap: Size, windows: slice) -> Float[Array, "C h w B"]:
+    """The pixel under one tap of the kernel in some rows of windows, zero outside the image."""
+    axes = zip(tap, at.image, (windows, slice(0, at.grid[1])), at.stride, at.padding, strict=True)
     (rows, above_below), (columns, left_right) = (_reach(*axis) for axis in axes)
     return jnp.pad(x[:, rows, columns], ((0, 0), above_below, left_right, (0, 0)))
 
 
-def _reach(tap: int, image: int, grid: int, stride: int, padding: int) -> tuple[slice, Size]:
+def _reach(tap: int, image: int, windows: slice, stride: int, padding: int) -> tuple[slice, Size]:
     """Along one axis the pixels that a tap meets, and in how many windows before and after them it meets none."""
-    first = min(grid, max(0, -((tap - padding) // stride)))
-    last = max(first - 1, min(grid - 1, (image - 1 + padding - tap) // stride))
+    first = min(windows.stop, max(windows.start, -((tap - padding) // stride)))
+    last = max(first - 1, min(windows.stop - 1, (image - 1 + padding - tap) // stride))
     start = max(0, first * stride + tap - padding)
-    return slice(start, start + max(0, (last - first) * stride + 1), stride), (first, grid - 1 - last)
+    span = max(0, (last - first) * stride + 1)
+    return slice(start, start + span, stride), (first - windows.start, windows.stop - 1 - last)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _overlap_add(at: _Windows, windows: Float[Array, "khkwC h w B"]) -> Float[Array, "C H W B"]:
-    """Lay the windows down on the image and sum (col2im): the adjoint of `_patches`."""
-    taps = windows.reshape(*at.kernel, -1, *windows.shape[1:])
+class _Tap(NamedTuple):
+    """What one tap lays on the image: `values` from the window at row `first` on."""
+
+    values: Float[Array, "C h w B"]
+    first: int
+
+
+def _overlap_add(at: _Windows, taps: dict[Size, _Tap]) -> Float[Array, "C H W B"]:
+    """Lay the windows down on the image and sum (col2im)."""
     (height, width), (down, right) = at.image, at.stride
     # The pixels of one residue modulo the stride are sums of taps moved by whole cells, so that
     # every loop runs over contiguous batches; the residues are interleaved last.
@@ -163,18 +214,19 @@ def _overlap_add(at: _Windows, windows: Float[Array, "khkwC h w B"]) -> Float[Ar
     return _interleave(list(lines), 1, height)
 
 
-def _residue(at: _Windows, taps: Float[Array, "kh kw C h w B"], residue: Size) -> Float[Array, "C rows columns B"]:
+def _residue(at: _Windows, taps: dict[Size, _Tap], residue: Size) -> Float[Array, "C rows columns B"]:
     """The image's pixels at `stride * cell + residue`."""
-    _, _, channels, h, w, batch = taps.shape
+    some = taps[0, 0].values
     rows, columns = (-(-n // s) for n, s in zip(at.image, at.stride, strict=True))
-    vertical, horizontal = (
-        [(i, (i - p - r) // s) for i in range(k) if (i - p - r) % s == 0]
-        for k, s, p, r in zip(at.kernel, at.stride, at.padding, residue, strict=True)
-    )
-    zero, none = jnp.zeros((), taps.dtype), (0, 0, 0)
-    total = jnp.zeros((channels, rows, columns, batch), taps.dtype)
-    for (i, down), (j, right) in itertools.product(vertical, horizontal):
-        total += lax.pad(taps[i, j], zero, (none, (down, rows - h - down, 0), (right, columns - w - right, 0), none))
+    total = jnp.zeros((some.shape[0], rows, columns, some.shape[3]), some.dtype)
+    for tap, (values, first) in taps.items():
+        cells = [divmod(i - p - r, s) for i, p, r, s in zip(tap, at.padding, residue, at.stride, strict=True)]
+        if any(rest for _, rest in cells):
+            continue
+        (down, _), (right, _) = cells
+        down, (_, h, w, _) = down + first, values.shape
+        none, moved = (0, 0, 0), ((down, rows - h - down, 0), (right, columns - w - right, 0))
+        total += lax.pad(values, jnp.zeros((), values.dtype), (none, *moved, none))
     return total
 
 
@@ -188,43 +240,84 @@ def _interleave(parts: Sequence[Array], axis: int, size: int) -> Array:
     return jnp.concatenate([merged, *ends], axis)
 
 
-_patches.defvjp(lambda at, x: (_patches(at, x), None), lambda at, _, g: (_overlap_add(at, g),))
-_overlap_add.defvjp(lambda at, windows: (_overlap_add(at, windows), None), lambda at, _, g: (_patches(at, g),))
+def _flat(x: Float[Array, "K *P"]) -> Float[Array, "K P"]:
+    return x.reshape(x.shape[0], -1)
+
+
+# The CPU's fast kernels take no transposed left operand, and XLA would put one into the gradient of each of the three
+# products of a layer if it made them itself: every gradient is therefore written down.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(turned: bool, matrix: Float[Array, "M N"], x: Float[Array, "K *P"]) -> Float[Array, "J *P"]:
-    """`matrix`, turned round or not, times x: all three products of it as the CPU's fast kernels want them.
-
-    These take no transposed left operand, and XLA would put one there. The gradient of the weights has the matrix's
-    own rows on the left, which are windows, so more than columns.
-    """
-    flat = (transposed(matrix) if turned else matrix) @ x.reshape(x.shape[0], -1)
-    return flat.reshape(-1, *x.shape[1:])
+def _correlate(at: _Windows, image: Float[Array, "C H W B"], kernel: Float[Array, "kh kw C N"]) -> Array:
+    """Windows times kernel, [N, h, w, B]; the kernel turned round first."""
+    return _times_windows(at, _cuts(at, image), kernel)
 
 
-def _product_grads(turned: bool, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    matrix, x = saved
-    flat = g.reshape(g.shape[0], -1), x.reshape(x.shape[0], -1)
-    rows, columns = flat[::-1] if turned else flat
-    weights = lax.dot_general(rows, columns, (((1,), (1,)), ((), ())))
-    back = (matrix if turned else transposed(matrix)) @ flat[0]
-    return weights, back.reshape(x.shape)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _spread(at: _Windows, maps: Float[Array, "N h w B"], kernel: Float[Array, "kh kw C N"]) -> Array:
+    """The image [C, H, W, B] on which the kernel is laid down, window by window: the adjoint of `_correlate`."""
+    taps = {}
+    for rows, windows in _groups(at):
+        part, x = kernel[rows], maps[:, windows]
+        laid = (part.reshape(-1, len(maps)) @ _flat(x)).reshape(*part.shape[:3], *x.shape[1:])
+        for i, j in itertools.product(_range(rows), range(at.kernel[1])):
+            taps[i, j] = _Tap(laid[i - rows.start, j], windows.start)
+    return _overlap_add(at, taps)
 
 
-_product.defvjp(lambda turned, matrix, x: (_product(turned, matrix, x), (matrix, x)), _product_grads)
+def _times_windows(at: _Windows, cuts: Sequence[Array], kernel: Array) -> Float[Array, "N h w B"]:
+    outputs = []
+    for (_, taps), cut in zip(_bands(at), cuts, strict=True):
+        turned = transposed(kernel[taps].reshape(-1, kernel.shape[3]))
+        outputs.append((turned @ _flat(cut)).reshape(-1, *cut.shape[1:]))
+    return jnp.concatenate(outputs, 1)
+
+
+def _weights(at: _Windows, cuts: Sequence[Array], maps: Float[Array, "N h w B"]) -> Float[Array, "kh kw C N"]:
+    """The gradient of the kernel: windows times maps. Windows are the more rows, so they are on the left."""
+    parts = []
+    for (windows, taps), cut in zip(_bands(at), cuts, strict=True):
+        part = lax.dot_general(_flat(cut), _flat(maps[:, windows]), (((1,), (1,)), ((), ())))
+        part = part.reshape(len(_range(taps)), at.kernel[1], -1, len(maps))
+        parts.append(jnp.pad(part, ((taps.start, at.kernel[0] - taps.stop), (0, 0), (0, 0), (0, 0))))
+    return sum(parts[1:], parts[0])
+
+
+def _correlate_grads(at: _Windows, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    image, kernel = saved
+    return _spread(at, g, kernel), _weights(at, _cuts(at, image), g)
+
+
+def _spread_grads(at: _Windows, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    (maps, kernel), cuts = saved, _cuts(at, g)
+    return _times_windows(at, cuts, kernel), _weights(at, cuts, maps)
+
+
+_correlate.defvjp(lambda at, image, kernel: (_correlate(at, image, kernel), (image, kernel)), _correlate_grads)
+_spread.defvjp(lambda at, maps, kernel: (_spread(at, maps, kernel), (maps, kernel)), _spread_grads)
+
+
+@jax.custom_vjp
+def _product(x: Float[Array, "K *P"], matrix: Float[Array, "K J"]) -> Float[Array, "J *P"]:
+    return (transposed(matrix) @ _flat(x)).reshape(-1, *x.shape[1:])
+
+
+def _product_grads(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, matrix = saved
+    weights = lax.dot_general(_flat(x), _flat(g), (((1,), (1,)), ((), ())))
+    return (matrix @ _flat(g)).reshape(x.shape), weights
+
+
+_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_grads)
 
 
 def _dense_cpu(_: None, x: Array, kernel: Array) -> Array:
-    return _product(True, kernel, x)
-
-
-def _conv_cpu(at: _Windows, x: Array, kernel: Array) -> Array:
-    return _product(True, kernel.reshape(-1, kernel.shape[3]), _patches(at, x))
+    return _product(x, kernel)
 
 
 def _conv_transpose_cpu(at: _Windows, x: Array, kernel: Array) -> Array:
-    return _overlap_add(at, _product(False, kernel.swapaxes(2, 3).reshape(-1, kernel.shape[2]), x))
+    return _spread(at, x, kernel.swapaxes(2, 3))
 
 
 def _dense_default(_: None, x: Array, kernel: Array) -> Array:
@@ -266,6 +359,6 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
     return apply
 
 
-_conv = _by_platform(_conv_cpu, _conv_lax)
+_conv = _by_platform(_correlate, _conv_lax)
 _conv_transpose = _by_platform(_conv_transpose_cpu, _conv_transpose_lax)
 _dense = _by_platform(_dense_cpu, _dense_default)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ CONVOLUTIONS = [
     ((1, 32), 5, 4, (1, 4), (1, 2), (0, 1)),
     ((10, 13), 2, 3, (2, 3), (3, 5), (0, 4)),
     ((1, 1), 2, 3, (3, 3), (1, 1), (1, 1)),
+    ((5, 5), 2, 3, (3, 3), (2, 2), (3, 3)),
 ]
 # map, channels in and out, kernel, stride, padding, output padding
 TRANSPOSED = [
@@ -49,6 +51,7 @@ TRANSPOSED = [
     ((4, 5), 2, 3, (4, 2), (3, 1), (2, 0), (2, 0)),
     ((1, 8), 5, 4, (1, 4), (1, 2), (0, 1), (0, 0)),
     ((3, 4), 2, 3, (2, 3), (3, 5), (0, 4), (1, 3)),
+    ((5, 5), 2, 3, (3, 3), (2, 2), (3, 3), (0, 0)),
 ]
 PRECISIONS = [("float64", 1e-12), ("float32", 1e-5)]
 
@@ -205,6 +208,27 @@ def test_only_the_platforms_form_is_compiled():
         module = export.export(gradients, platforms=[platform])(*both_args()).mlir_module()
         assert module.count("stablehlo.convolution") == 2 + 4
         assert "stablehlo.dot_general" not in module
+
+
+@pytest.mark.parametrize(
+    ("image", "padding", "share"),
+    [(7, 1, 10 / 12), (14, 1, 1), (28, 1, 1), (9, 0, 1), (5, 2, 8 / 12)],
+)
+def test_rows_of_padding_are_not_multiplied_where_they_are_many(image, padding, share):
+    """Of a 3x3 kernel at stride 2; the share of multiplications left, in all three products of both directions."""
+    x, kernel = draw(13, (2, image, image, 4), (3, 3, 2, 5), dtype="float32")
+    maps, up, extra = conv2d(x, kernel, 2, padding), kernel.swapaxes(2, 3), (image + 2 * padding - 3) % 2
+
+    def all_products(x, kernel, maps, up):
+        down, back = jax.vjp(lambda x, kernel: conv2d(x, kernel, 2, padding), x, kernel)
+        laid, forth = jax.vjp(lambda maps, up: conv_transpose2d(maps, up, 2, padding, extra), maps, up)
+        return back(down), forth(laid)
+
+    program = jax.jit(all_products).lower(x, kernel, maps, up).compile().as_text() or ""
+    shapes = {name: [*map(int, shape.split(","))] for name, shape in re.findall(r"%(\S+) = f32\[([\d,]+)\]", program)}
+    dots = re.findall(r"%(\S+) = \S+ dot\(%([^,]+), .*lhs_contracting_dims={(\d)}", program)
+    done = sum(math.prod(shapes[out]) * shapes[left][int(axis)] for out, left, axis in dots)
+    assert done == round(share * 6 * maps.size * kernel[..., 0].size)
 
 
 def test_gradients_under_vmap_and_scan_equal_the_loop():
