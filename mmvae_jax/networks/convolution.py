@@ -39,7 +39,7 @@ class _Windows(NamedTuple):
     padding: Size
 
 
-# The share of padding in the rows of all windows from which on its multiplications cost more than splitting the product.
+# The share of padding in the rows of all windows from which on a split product costs less than its multiplications.
 _OUTSIDE = 0.1
 
 
