@@ -248,9 +248,28 @@ def _flat(x: Float[Array, "K *P"]) -> Float[Array, "K P"]:
 # products of a layer if it made them itself: every gradient is therefore written down.
 
 
+@jax.custom_vjp
+def _product(x: Float[Array, "K *P"], matrix: Float[Array, "K J"]) -> Float[Array, "J *P"]:
+    """`sum_k matrix[k, j] x[k]`; the matrix turned round first."""
+    return (transposed(matrix) @ _flat(x)).reshape(-1, *x.shape[1:])
+
+
+def _matrix_grad(x: Float[Array, "K *P"], g: Float[Array, "J *P"]) -> Float[Array, "K J"]:
+    """Where x are windows they are the more rows, so they are on the left."""
+    return lax.dot_general(_flat(x), _flat(g), (((1,), (1,)), ((), ())))
+
+
+def _product_grads(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, matrix = saved
+    return (matrix @ _flat(g)).reshape(x.shape), _matrix_grad(x, g)
+
+
+_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_grads)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _correlate(at: _Windows, image: Float[Array, "C H W B"], kernel: Float[Array, "kh kw C N"]) -> Array:
-    """Windows times kernel, [N, h, w, B]; the kernel turned round first."""
+    """Windows times kernel, [N, h, w, B]."""
     return _times_windows(at, _cuts(at, image), kernel)
 
 
@@ -267,19 +286,15 @@ def _spread(at: _Windows, maps: Float[Array, "N h w B"], kernel: Float[Array, "k
 
 
 def _times_windows(at: _Windows, cuts: Sequence[Array], kernel: Array) -> Float[Array, "N h w B"]:
-    outputs = []
-    for (_, taps), cut in zip(_bands(at), cuts, strict=True):
-        turned = transposed(kernel[taps].reshape(-1, kernel.shape[3]))
-        outputs.append((turned @ _flat(cut)).reshape(-1, *cut.shape[1:]))
-    return jnp.concatenate(outputs, 1)
+    bands = zip(_bands(at), cuts, strict=True)
+    return jnp.concatenate([_product(cut, kernel[taps].reshape(-1, kernel.shape[3])) for (_, taps), cut in bands], 1)
 
 
 def _weights(at: _Windows, cuts: Sequence[Array], maps: Float[Array, "N h w B"]) -> Float[Array, "kh kw C N"]:
-    """The gradient of the kernel: windows times maps. Windows are the more rows, so they are on the left."""
+    """The gradient of the kernel: windows times maps."""
     parts = []
     for (windows, taps), cut in zip(_bands(at), cuts, strict=True):
-        part = lax.dot_general(_flat(cut), _flat(maps[:, windows]), (((1,), (1,)), ((), ())))
-        part = part.reshape(len(_range(taps)), at.kernel[1], -1, len(maps))
+        part = _matrix_grad(cut, maps[:, windows]).reshape(len(_range(taps)), at.kernel[1], -1, len(maps))
         parts.append(jnp.pad(part, ((taps.start, at.kernel[0] - taps.stop), (0, 0), (0, 0), (0, 0))))
     return sum(parts[1:], parts[0])
 
@@ -296,20 +311,6 @@ def _spread_grads(at: _Windows, saved: tuple[Array, Array], g: Array) -> tuple[A
 
 _correlate.defvjp(lambda at, image, kernel: (_correlate(at, image, kernel), (image, kernel)), _correlate_grads)
 _spread.defvjp(lambda at, maps, kernel: (_spread(at, maps, kernel), (maps, kernel)), _spread_grads)
-
-
-@jax.custom_vjp
-def _product(x: Float[Array, "K *P"], matrix: Float[Array, "K J"]) -> Float[Array, "J *P"]:
-    return (transposed(matrix) @ _flat(x)).reshape(-1, *x.shape[1:])
-
-
-def _product_grads(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, matrix = saved
-    weights = lax.dot_general(_flat(x), _flat(g), (((1,), (1,)), ((), ())))
-    return (matrix @ _flat(g)).reshape(x.shape), weights
-
-
-_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_grads)
 
 
 def _dense_cpu(_: None, x: Array, kernel: Array) -> Array:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from jax import export, lax
 
+from benchmarks.profile import _products
 from mmvae_jax.errors import UserError
 from mmvae_jax.networks import convolution
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder, images, planes
@@ -225,9 +225,7 @@ def test_rows_of_padding_are_not_multiplied_where_they_are_many(image, padding, 
         return back(down), forth(laid)
 
     program = jax.jit(all_products).lower(x, kernel, maps, up).compile().as_text() or ""
-    shapes = {name: [*map(int, shape.split(","))] for name, shape in re.findall(r"%(\S+) = f32\[([\d,]+)\]", program)}
-    dots = re.findall(r"%(\S+) = \S+ dot\(%([^,]+), .*lhs_contracting_dims={(\d)}", program)
-    done = sum(math.prod(shapes[out]) * shapes[left][int(axis)] for out, left, axis in dots)
+    done = sum(math.prod(a) * math.prod(b) // b[axis] for a, b, ((_, (axis,)), _) in _products(program))
     assert done == round(share * 6 * maps.size * kernel[..., 0].size)
 
 
