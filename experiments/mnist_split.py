@@ -15,8 +15,6 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 
-from experiments.config import Config
-from experiments.runner import Experiment, main
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.data.mnist_split import PART_SHAPES, mnist_split, reassemble
@@ -26,6 +24,8 @@ from mmvae_jax.evaluation.synergy import reassembly_accuracy, trained_oracle
 from mmvae_jax.model import Modality, Model, Params
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder
+from mmvae_jax.runs.config import Config
+from mmvae_jax.runs.runner import Experiment, main
 from mmvae_jax.training import Training
 
 

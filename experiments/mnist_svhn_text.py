@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 
-from experiments.config import Config
-from experiments.runner import Experiment, main
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.mnist_svhn_text import ALPHABET, TEXT_LENGTH, mnist_svhn_text
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
+from mmvae_jax.runs.config import Config
+from mmvae_jax.runs.runner import Experiment, main
 from mmvae_jax.training import Training
 
 _SHAPES = ((28, 28, 1), (32, 32, 3), (TEXT_LENGTH,))

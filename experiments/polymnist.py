@@ -12,14 +12,14 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from experiments.config import Config
-from experiments.runner import Experiment, main
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.model import Modality, Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.runs.config import Config
+from mmvae_jax.runs.runner import Experiment, main
 from mmvae_jax.training import Training
 
 

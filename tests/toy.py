@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array
 
 from mmvae_jax.model import Modality, Model
-from mmvae_jax.models import MODELS
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.zoo import MODELS
 
 CLASSES = 4
 # Between them every likelihood.

@@ -10,10 +10,10 @@ import jax
 from benchmarks.measure import Work
 from benchmarks.models import dataset, paper_training, polymnist_model, polymnist_run
 from benchmarks.scales import Scale
-from mmvae_jax.checkpoints import Checkpoints
 from mmvae_jax.data.batching import batch_at
 from mmvae_jax.evaluation import EvaluationSettings, evaluate
 from mmvae_jax.evaluation.classifiers import ClassifierSettings, trained_classifiers
+from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.training import TrainState, init_state
 
 

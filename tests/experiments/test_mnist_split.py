@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.config import parse
 from experiments.mnist_split import EXPERIMENT
-from experiments.runner import main
 from mmvae_jax.model import Model
+from mmvae_jax.runs.config import parse
+from mmvae_jax.runs.runner import main
 
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--decoder-widths", "4", "2", "--decoder-hidden", "8", "--latent-dim", "4",

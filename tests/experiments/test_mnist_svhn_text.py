@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.config import parse
 from experiments.mnist_svhn_text import EXPERIMENT
-from experiments.runner import main
 from mmvae_jax.model import Model
+from mmvae_jax.runs.config import parse
+from mmvae_jax.runs.runner import main
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 TINY = [

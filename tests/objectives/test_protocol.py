@@ -13,9 +13,9 @@ import pytest
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.model import Model
-from mmvae_jax.models import MODELS
 from mmvae_jax.objectives import Options
 from mmvae_jax.training import Training, TrainState, init_state, train_step
+from mmvae_jax.zoo import MODELS
 from tests import toy
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from experiments import compare
+from mmvae_jax.runs import compare
 
 
 def write_run(folder, fusion="mopoe", seed=0, shift=0.0, **settings):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mmvae_jax.interrupts import Interrupts
+from mmvae_jax.runs.interrupts import Interrupts
 
 
 def send(number: signal.Signals) -> None:

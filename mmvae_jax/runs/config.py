@@ -12,8 +12,8 @@ import tyro
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.model import Model
-from mmvae_jax.models import model_row
 from mmvae_jax.training import Training
+from mmvae_jax.zoo import model_row
 
 Own = TypeVar("Own")
 # Flags of a group without the group's name; those of the classifiers within `evaluation` keep theirs.

@@ -21,8 +21,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from mmvae_jax import checkpoints
-from mmvae_jax.checkpoints import Checkpoints
 from mmvae_jax.errors import UserError
+from mmvae_jax.runs.checkpoints import Checkpoints
 
 OPTIMIZER = optax.chain(optax.clip(1.0), optax.adam(1e-2))
 
@@ -321,7 +321,7 @@ SAVES_FOREVER = textwrap.dedent("""
     from pathlib import Path
     from typing import NamedTuple
     import jax, jax.numpy as jnp
-    from mmvae_jax.checkpoints import Checkpoints
+    from mmvae_jax.runs.checkpoints import Checkpoints
 
     class State(NamedTuple):
         params: dict

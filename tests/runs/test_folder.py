@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.runfolder import check_config, flat_settings, prepare_folder, read_config, write_config
+from mmvae_jax.runs.folder import check_config, flat_settings, prepare_folder, read_config, write_config
 
 CONFIG = {"latent_dim": 32, "steps": 100, "model": {"fusion": "poe", "layers": (1, 2)}}
 

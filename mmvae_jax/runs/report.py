@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae_jax.plotting import CURVES, by_size
-from mmvae_jax.runfolder import flat_settings, write_whole
+from mmvae_jax.runs.folder import flat_settings, write_whole
 
 _CAPTIONS = {
     "data": "Test tuples, one a column.",

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from mmvae_jax.runfolder import write_whole
+from mmvae_jax.runs.folder import write_whole
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 
 from mmvae_jax import runlog
-from mmvae_jax.runlog import RunLog, read_log
+from mmvae_jax.runs.log import RunLog, read_log
 
 
 class Clock:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments.polymnist import EXPERIMENT
-from experiments.runner import load_run, main
+from mmvae_jax.runs.runner import load_run, main
 
 ROOT = Path(__file__).parents[2]
 TINY = [

@@ -5,8 +5,8 @@ import pytest
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.fusion import FUSIONS
-from mmvae_jax.models import MODELS, model_row, model_table
 from mmvae_jax.objectives import OBJECTIVES
+from mmvae_jax.zoo import MODELS, model_row, model_table
 from tests import toy
 
 

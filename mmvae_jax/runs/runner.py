@@ -13,20 +13,20 @@ from typing import Any, Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.config import Config, Own, from_record, parse
-from mmvae_jax.checkpoints import Checkpoints
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import evaluate
-from mmvae_jax.interrupts import Interrupts
 from mmvae_jax.model import Modality, Model
-from mmvae_jax.models import model_table
 from mmvae_jax.plotting import draw_all
-from mmvae_jax.report import write_report
-from mmvae_jax.runfolder import check_config, prepare_folder, read_config, write_config, write_whole
-from mmvae_jax.runlog import RunLog, read_log
+from mmvae_jax.runs.checkpoints import Checkpoints
+from mmvae_jax.runs.config import Config, Own, from_record, parse
+from mmvae_jax.runs.folder import check_config, prepare_folder, read_config, write_config, write_whole
+from mmvae_jax.runs.interrupts import Interrupts
+from mmvae_jax.runs.log import RunLog, read_log
+from mmvae_jax.runs.report import write_report
 from mmvae_jax.sharding import start_hosts
 from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
+from mmvae_jax.zoo import model_table
 
 # What may differ between a run and its continuation.
 _FREE = ("out", "cache", "fresh", "eval_only", "list_models", "evaluation", "saving")

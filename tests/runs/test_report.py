@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mmvae_jax.report import model_label, write_report
+from mmvae_jax.runs.report import model_label, write_report
 
 VOID = {"meta", "img", "br"}
 METRICS = {

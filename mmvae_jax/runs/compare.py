@@ -1,0 +1,180 @@
+"""Compare finished runs: one table and the MoPoE paper's Figure 3, with mean and deviation over seeds.
+
+    python -m experiments.compare runs/polymnist/*-seed* --out comparison.png
+    python -m experiments.compare runs/mnist_split/* --metrics synergy/top+bottom synergy/top synergy/bottom
+
+Runs whose configurations differ only in the seed are one model. The table is Markdown.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.plotting import CURVES, by_size, metrics_figure
+from mmvae_jax.runs.folder import flat_settings
+from mmvae_jax.runs.report import model_label
+
+# Settings that do not make another model of a run.
+_ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "list_models", "saving")
+
+
+class Run(NamedTuple):
+    """What a run's folder says of it."""
+
+    settings: dict[str, Any]
+    label: str
+    metrics: dict[str, float]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and draw the figure; the exit code: 0, or 2 after a user's mistake, told in one line."""
+    parser = _Parser("python -m experiments.compare", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
+    parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
+    about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
+    parser.add_argument("--metrics", nargs="+", default=(), metavar="NAME", help=about)
+    try:
+        parsed = parser.parse_args(arguments)
+        groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
+        print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
+        _save_figure(groups, parsed.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\nwrote {parsed.out}")
+    return 0
+
+
+def read_run(folder: Path) -> Run:
+    """Configuration and metrics of a run.
+
+    Raises:
+      UserError: no such folder, not a finished run, or a damaged file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give folders of finished runs")
+    config, metrics = (_read_json(folder, name) for name in ("config.json", "metrics.json"))
+    bad = [name for name, value in metrics.items() if not isinstance(value, (int, float))]
+    if bad:
+        raise UserError(f"{folder / 'metrics.json'}: {bad[0]} is no number; evaluate the run again with --eval-only")
+    settings = flat_settings({name: value for name, value in config.items() if name not in _ASIDE})
+    return Run(settings, model_label(config), metrics)
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no {name} in {folder}: is it the folder of a finished run?") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): evaluate the run again with --eval-only") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: evaluate the run again with --eval-only")
+    return content
+
+
+def grouped(runs: Sequence[Run]) -> dict[str, list[Mapping[str, float]]]:
+    """Label -> metrics of the runs that differ only in their seeds, in order of first appearance.
+
+    Where several models would have the same label, the settings in which they differ are added to it.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    firsts = [group[0] for group in groups.values()]
+    labels = [_label(run, [other for other in firsts if other.label == run.label]) for run in firsts]
+    return {label: [run.metrics for run in group] for label, group in zip(labels, groups.values(), strict=True)}
+
+
+def _label(run: Run, namesakes: Sequence[Run]) -> str:
+    names = dict.fromkeys(name for other in namesakes for name in other.settings)
+    absent = object()
+    differing = [
+        name
+        for name in names
+        if any(other.settings.get(name, absent) != run.settings.get(name, absent) for other in namesakes)
+    ]
+    if not differing:
+        return run.label
+    details = ", ".join(f"{name.rpartition('.')[2]} {run.settings.get(name)}" for name in differing)
+    return f"{run.label} ({details})"
+
+
+def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """A Markdown table, one row a metric and one column a model: mean, and ± the standard deviation over seeds."""
+    rows = [["", *groups], ["runs", *(str(len(runs)) for runs in groups.values())]]
+    rows += [
+        [name, *(_mean(runs, key) for runs in groups.values())]
+        for name, key in _rows([metrics for runs in groups.values() for metrics in runs])
+    ]
+    return _markdown(rows)
+
+
+def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
+    """A Markdown table, one row a model and one column a metric: mean, and ± the standard deviation over seeds.
+
+    Raises:
+      UserError: a metric that no run has.
+    """
+    known = {name for runs in groups.values() for metrics in runs for name in metrics}
+    for name in names:
+        if name not in known:
+            raise UserError(f"--metrics: no run has {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
+
+    def rank(label: str) -> float:
+        values = _values(groups[label], names[0])
+        return -values.mean() if len(values) else np.inf
+
+    rows = [[label, *(_mean(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
+    return _markdown([["", *names], *rows])
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (n + 2) for n in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Name and key of every row."""
+    rows = []
+    for prefix, title, _ in CURVES:
+        sizes = sorted(set().union(*(by_size(each, prefix) for each in metrics)))
+        rows += [(f"{title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
+    rows += [("Joint coherence", "coherence/joint"), ("Training, s", "train/seconds")]
+    return [row for row in rows if any(row[1] in each for each in metrics)]
+
+
+def _mean(runs: Sequence[Mapping[str, float]], key: str) -> str:
+    values = _values(runs, key)
+    if len(values) == 0:
+        return "-"
+    digits = 3 if np.all(np.abs(values) <= 1) else 1
+    mean = f"{values.mean():.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
+
+
+def _values(runs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    return np.array([metrics[key] for metrics in runs if key in metrics])
+
+
+def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out={path}: name a .png file")
+    try:
+        metrics_figure(groups).savefig(path)
+    except OSError as error:
+        raise UserError(f"--out={path} cannot be written: {error.strerror}") from None
