@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.measure import Call, Work, sample
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.convolution import conv_size
 

@@ -11,7 +11,8 @@ from benchmarks import naive
 from benchmarks.scales import Scale
 from mmvae_jax.data.batching import Batch, Dataset, Split, fixed_split, take
 from mmvae_jax.data.polymnist import polymnist
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.training import Training, TrainState, init_state
 
@@ -26,7 +27,12 @@ def polymnist_model(fusion: str, latent: int, modalities: int = 5, subsets: str 
     encoder = ConvEncoder(WIDTHS, hidden=latent, dtype=jnp.dtype(dtype))
     decoder = ConvDecoder(SHAPE, WIDTHS[::-1], dtype=jnp.dtype(dtype))
     names = [f"m{i}" for i in range(modalities)]
-    return Model(tuple(Modality(n, SHAPE, encoder, decoder, "laplace", 0.75) for n in names), latent, fusion, subsets)
+    return Model(
+        tuple(Modality(n, SHAPE, encoder, decoder, "laplace", 0.75, pixels=True) for n in names),
+        latent,
+        fusion,
+        subsets,
+    )
 
 
 def naive_model(model: Model) -> Model:

@@ -29,7 +29,8 @@ from benchmarks.models import polymnist_run
 from benchmarks.peer_process import cores
 from benchmarks.scales import SCALES, Scale
 from mmvae_jax.data.batching import batch_at
-from mmvae_jax.training import in_place, train_step
+from mmvae_jax.loop import in_place
+from mmvae_jax.training import train_step
 
 _STEPS = 10
 # The first that is found in the names of the kernel and of its operation. A product into which XLA took a transpose, on

@@ -21,7 +21,8 @@ from mmvae_jax.data.mnist_split import PART_SHAPES, mnist_split, reassemble
 from mmvae_jax.evaluation import EvaluationSettings, evaluated_subsets
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.evaluation.synergy import reassembly_accuracy, trained_oracle
-from mmvae_jax.model import Modality, Model, Params
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder
 from mmvae_jax.runs.config import Config
@@ -66,7 +67,8 @@ def modalities(config: Config[MNISTSplit], dataset: Dataset) -> tuple[Modality, 
     dense = MLPEncoder((config.architecture.latent_dim, own.decoder_hidden))
     decoder = nn.Sequential((dense, ConvDecoder(shape, own.decoder_widths, kernel=4)))
     return tuple(
-        Modality(name, shape, encoder, decoder, "bernoulli", private_dim=own.private_dim) for name in dataset.modalities
+        Modality(name, shape, encoder, decoder, "bernoulli", private_dim=own.private_dim, pixels=True)
+        for name in dataset.modalities
     )
 
 

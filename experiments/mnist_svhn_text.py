@@ -17,7 +17,8 @@ import flax.linen as nn
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.mnist_svhn_text import ALPHABET, TEXT_LENGTH, mnist_svhn_text
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
@@ -58,7 +59,16 @@ def modalities(config: Config[MNISTSVHNText], dataset: Dataset) -> tuple[Modalit
     )
     largest = max(map(math.prod, _SHAPES))
     return tuple(
-        Modality(name, shape, *network, config.own.scale, largest / math.prod(shape), config.own.private_dim)
+        Modality(
+            name,
+            shape,
+            *network,
+            config.own.scale,
+            largest / math.prod(shape),
+            config.own.private_dim,
+            pixels=name != "text",
+            symbols=tuple(ALPHABET) if name == "text" else (),
+        )
         for name, shape, network in zip(dataset.modalities, _SHAPES, networks, strict=True)
     )
 

@@ -16,7 +16,8 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.runs.config import Config
 from mmvae_jax.runs.runner import Experiment, main
@@ -51,7 +52,7 @@ def modalities(config: Config[PolyMNIST], dataset: Dataset) -> tuple[Modality, .
     encoder = ConvEncoder(own.widths, hidden=own.hidden or config.architecture.latent_dim, dtype=dtype)
     decoder = ConvDecoder((28, 28, 3), own.widths[::-1], dtype=dtype)
     return tuple(
-        Modality(name, (28, 28, 3), encoder, decoder, "laplace", own.scale, private_dim=own.private_dim)
+        Modality(name, (28, 28, 3), encoder, decoder, "laplace", own.scale, private_dim=own.private_dim, pixels=True)
         for name in dataset.modalities
     )
 

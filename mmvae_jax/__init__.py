@@ -1,9 +1,11 @@
 """Multimodal variational autoencoders in JAX: describe modalities, choose a fusion and an objective, fit, infer."""
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.loop import fit
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.objectives import Options
-from mmvae_jax.training import Training, fit
+from mmvae_jax.training import Training
 
 __version__ = "0.1.0"
 

@@ -21,10 +21,12 @@ from sklearn.neural_network import BernoulliRBM
 from mmvae_jax import gaussian, likelihoods
 from mmvae_jax.errors import UserError
 from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.model import Modality, Model, Params
+from mmvae_jax.loop import fit
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.inference import InferenceNetwork
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
-from mmvae_jax.training import Training, fit
+from mmvae_jax.training import Training
 
 
 def unimodal_vae(modality: Modality, latent_dim: int) -> Model:

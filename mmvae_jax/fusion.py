@@ -11,20 +11,22 @@ arithmetic of geometric (`mopoe`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Key
 
-from mmvae_jax import gaussian, subsets
-from mmvae_jax.errors import UserError
-from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.laplace import Laplace
-from mmvae_jax.mixture import Mixture, Posterior
+from mmvae_jax import subsets
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.mixture import Mixture
+from mmvae_jax.posteriors import Posterior
 
 PriorExpert = Literal["none", "full", "all", "quotient"]
+# One product of the modalities' own experts; a mixture of single experts; a mixture of products; and the families with
+# networks beside the modalities' own: a joint one last, one for every subset, or replacement experts.
+Kind = Literal["product", "experts", "products", "joint", "subsets", "replacements"]
 Rows = Bool[np.ndarray, "S N"] | Bool[Array, "S N"]
 
 
@@ -49,31 +51,40 @@ class Fusion:
     """A row of `FUSIONS`.
 
     Attributes:
+      summary: what it is, in a line.
+      kind: what it makes, which objectives may ask for; see `Kind`.
       rows: (M, key) -> mask matrix [S, N] over the N networks; the key serves random rows only.
-      prior_expert: where p(z) joins a product: `none`; `all` rows (MVAE's universal expert); `full` rows only, those
-        that cover everything observed (the released MoPoE code, whose published numbers come from it); `quotient`, with
-        power 1 - N for N experts, dividing out the prior that each expert already contains.
+      prior_expert: where p(z) joins: `none`; `all` rows (MVAE's universal expert); the `full` product of all N
+        experts only, never one of fewer, whatever is observed (the released MoPoE code, whose published numbers come
+        from it): q(z|X_A) is then one posterior, whether the rest was observed or not; `quotient`, with power 1 - n for
+        n experts, dividing out the prior that each expert already contains.
       whole_subset: given a subset A, whether to infer from the one product over A (MoPoE's q(z|X_A), Eq. 4) rather than
         from the rows within A (MoE: the mixture of A's experts).
       networks: modality names -> inference networks.
       available: presence [B, M] -> which networks may be used [B, N].
       live: presence [B, M] -> which rows may be used [S, B]; default those with an available expert.
+      min_modalities: how many it needs.
     """
 
-    rows: Callable[[int, Array | None], Rows]
+    summary: str
+    kind: Kind
+    rows: Callable[[int, Key[Array, ""] | None], Rows]
     prior_expert: PriorExpert = "none"
     whole_subset: bool = True
     networks: Callable[[Sequence[str]], tuple[Network, ...]] = _one_each
     available: Callable[[Bool[Array, "B M"]], Bool[Array, "B N"]] = lambda present: present
     live: Callable[[Bool[Array, "B M"]], Bool[Array, "S B"]] | None = None
+    min_modalities: int = 1
 
     def joint(
-        self, experts: Posterior, present: Bool[Array, "B M"], prior: Posterior, key: Array | None = None
+        self,
+        experts: Posterior,
+        present: Bool[Array, "B M"],
+        prior: Posterior,
+        key: Key[Array, ""] | None = None,
     ) -> Mixture:
         """The posterior given everything observed, that training integrates over."""
-        rows = self.rows(present.shape[1], key)
-        live = None if self.live is None else self.live(present)
-        return fuse(experts, rows, self.available(present), prior, self.prior_expert, live=live)
+        return self._fused(experts, self.rows(present.shape[1], key), present, prior)
 
     def given(
         self,
@@ -84,14 +95,12 @@ class Fusion:
     ) -> Mixture:
         """The posterior given the modalities of `subset` that are observed. `vmap` over subsets is supported."""
         within = present & subset
-        available = self.available(within)
-        rows = self._rows_given(present.shape[1], available.shape[1])
-        live = None if self.live is None else self.live(within)
-        covers = jnp.all(within == present, -1)
-        return fuse(experts, rows, available, prior, self.prior_expert, live=live, covers=covers)
+        rows = np.ones((1, experts.mean.shape[0]), bool) if self.whole_subset else self.rows(present.shape[1], None)
+        return self._fused(experts, rows, within, prior)
 
-    def _rows_given(self, m: int, n: int) -> Rows:
-        return np.ones((1, n), bool) if self.whole_subset else self.rows(m, None)
+    def _fused(self, experts: Posterior, rows: Rows, present: Bool[Array, "B M"], prior: Posterior) -> Mixture:
+        live = None if self.live is None else self.live(present)
+        return fuse(experts, rows, self.available(present), prior, self.prior_expert, live)
 
 
 def fuse(
@@ -101,7 +110,6 @@ def fuse(
     prior: Posterior,
     prior_expert: PriorExpert = "none",
     live: Bool[Array, "S B"] | None = None,
-    covers: Bool[Array, "B"] | None = None,
 ) -> Mixture:
     """The mixture of products of experts under a mask matrix (Sutter et al. 2021, Definition 1).
 
@@ -109,41 +117,29 @@ def fuse(
       experts: leaves [N, B, D].
       rows: mask matrix [S, N].
       available: [B, N]; unavailable experts contribute nothing, neither to values nor to gradients.
-      prior: p(z), leaves [D].
+      prior: the expert p(z), leaves [D].
       prior_expert: see `Fusion`.
       live: rows that may be used, [S, B]; default those with an available expert. A row written empty in `rows` is the
-        prior itself and always live; so are all rows where nothing at all is available.
-      covers: [B], with `prior_expert="full"`: whether everything that counts as observed is available here.
+        prior itself and always live, and so are then rows emptied by what is missing, which mean the same: of the
+        powerset of n observed modalities the empty set is one of 2^n. Where nothing is available all rows are live.
 
     Returns:
       Mixture with leaves [S, B, ...].
     """
     rows = jnp.asarray(rows)
-    used = rows[:, None, :] & available
-    count = jnp.sum(used, -1)
+    count = jnp.sum(rows[:, None, :] & available, -1)
     if live is None:
-        live = (count > 0) | ~jnp.any(rows, -1, keepdims=True)
+        live = (count > 0) | ~jnp.all(jnp.any(rows, -1))
     live |= ~jnp.any(live, axis=0)
     log_weights = jax.nn.log_softmax(jnp.where(live, 0.0, -jnp.inf), axis=0)
-    if isinstance(experts, Laplace):
-        return Mixture(log_weights, _single_experts(experts, rows, count > 0, prior))
-    whole = jnp.all(used == available, -1) & (True if covers is None else covers)
     powers = {
         "none": jnp.zeros(count.shape),
         "all": jnp.ones(count.shape),
-        "full": whole.astype(float),
+        "full": (count == rows.shape[1]).astype(float),
         "quotient": 1.0 - count,
     }
     power = jnp.where(count == 0, 1.0, powers[prior_expert])
-    known = gaussian.only_where(cast(Gaussian, experts), available.T)
-    products = jax.vmap(gaussian.product, (None, 0, None, 0))(known, rows, cast(Gaussian, prior), power)
-    return Mixture(log_weights, products)
-
-
-def _single_experts(experts: Laplace, rows: Array, known: Bool[Array, "S B"], prior: Posterior) -> Posterior:
-    """Rows of one expert each, of densities that have no closed-form product."""
-    chosen = jax.tree.map(lambda leaf: leaf[jnp.argmax(rows, -1)], experts)
-    return jax.tree.map(lambda leaf, default: jnp.where(known[..., None], leaf, default), chosen, prior)
+    return Mixture(log_weights, experts.products(rows, available, prior, power))
 
 
 def _powerset_networks(names: Sequence[str]) -> tuple[Network, ...]:
@@ -179,13 +175,11 @@ def _ordered_pairs(m: int) -> list[tuple[int, int]]:
 def _replacement_networks(names: Sequence[str]) -> tuple[Network, ...]:
     """SVAE's M^2 networks: q_j(z|x_j), and for every ordered pair the replacement expert q*_i(z|x_j)."""
     m = len(names)
-    if m < 2:
-        raise UserError(f"svae with {m} modality: its replacement experts need at least two; use poe")
     replacements = tuple(Network(f"{names[j]}->{names[i]}", (j,)) for i, j in _ordered_pairs(m))
     return (*_one_each(names), *replacements)
 
 
-def _replacement_rows(m: int, _: Array | None) -> Rows:
+def _replacement_rows(m: int, _: Key[Array, ""] | None) -> Rows:
     """Rule j (Eqs. D.34-D.36): every own expert, and the replacements that x_j offers."""
     sources = np.array([j for _, j in _ordered_pairs(m)])
     replacements = sources[None, :] == np.arange(m)[:, None]
@@ -204,26 +198,49 @@ def _replacement_rules(present: Bool[Array, "B M"]) -> Bool[Array, "S B"]:
     return jnp.where(_complete(present), first, present).T
 
 
+def _only_row(count: Callable[[int], int]) -> Callable[[int, Key[Array, ""] | None], Rows]:
+    return lambda m, _: np.ones((1, count(m)), bool)
+
+
 FUSIONS: dict[str, Fusion] = {
-    "poe": Fusion(lambda m, _: subsets.full(m), "all"),
-    "poe_quotient": Fusion(lambda m, _: subsets.full(m), "quotient"),
-    "moe": Fusion(lambda m, _: subsets.singletons(m), "none", whole_subset=False),
-    "mopoe": Fusion(lambda m, _: subsets.powerset(m), "full"),
+    "poe": Fusion("product of experts and prior", "product", lambda m, _: subsets.full(m), "all"),
+    "poe_quotient": Fusion(
+        "product of experts, each of which contains the prior", "product", lambda m, _: subsets.full(m), "quotient"
+    ),
+    "moe": Fusion("mixture of experts", "experts", lambda m, _: subsets.singletons(m), whole_subset=False),
+    "mopoe": Fusion("mixture of the products of all subsets", "products", lambda m, _: subsets.powerset(m), "full"),
     "subset_networks": Fusion(
-        lambda m, _: np.ones((1, 2**m - 1), bool), networks=_powerset_networks, available=_exact_subset
+        "a network for every subset",
+        "subsets",
+        _only_row(lambda m: 2**m - 1),
+        networks=_powerset_networks,
+        available=_exact_subset,
     ),
     "joint_network": Fusion(
-        lambda m, _: np.ones((1, m + 1), bool), networks=_with_joint_network(False), available=_joint_or_singles
+        "a network for everything, and one a modality",
+        "joint",
+        _only_row(lambda m: m + 1),
+        networks=_with_joint_network(False),
+        available=_joint_or_singles,
+        min_modalities=2,
     ),
     "bridge": Fusion(
-        lambda m, _: np.ones((1, m + 1), bool), networks=_with_joint_network(True), available=_joint_or_singles
+        "one dense layer on all modalities' codes",
+        "joint",
+        _only_row(lambda m: m + 1),
+        networks=_with_joint_network(True),
+        available=_joint_or_singles,
+        min_modalities=2,
     ),
     "replacement_experts": Fusion(
+        "product of experts, with stand-ins for what is missing",
+        "replacements",
         _replacement_rows,
         whole_subset=False,
         networks=_replacement_networks,
         available=_replacements_for_missing,
         live=_replacement_rules,
+        min_modalities=2,
     ),
 }
 
@@ -247,18 +264,23 @@ def get_fusion(
         and so does the default here, because the published numbers come from that code.
 
     Raises:
-      UserError: for an unknown fusion, modality or option value.
+      UserError: for an unknown fusion, modality or option value, or one that the fusion does not take.
     """
-    if name not in FUSIONS:
-        raise UserError(f"unknown fusion {name!r}: choose one of {', '.join(FUSIONS)}")
+    check_choice(name, FUSIONS, "fusion")
     chosen = FUSIONS[name]
+    if len(names) < chosen.min_modalities:
+        raise UserError(f"fusion {name} with {len(names)} modality: it needs at least {chosen.min_modalities}; use poe")
     if prior_expert is not None:
+        check_choice(prior_expert, get_args(PriorExpert), "prior-expert")
         chosen = replace(chosen, prior_expert=prior_expert)
+    if (chosen_subsets or empty_subset) and chosen.networks is not _one_each:
+        option = f"subsets={chosen_subsets}" if chosen_subsets else "empty-subset"
+        raise UserError(f"{option} with fusion {name}: it has rows of its own; use poe, moe or mopoe")
     if chosen_subsets:
-        chosen = replace(chosen, rows=_chosen_rows(chosen_subsets, names), whole_subset=True)
+        chosen = replace(chosen, rows=_chosen_rows(chosen_subsets, names), whole_subset=True, kind="products")
     if empty_subset:
         rows = chosen.rows
-        chosen = replace(chosen, rows=lambda m, key: _with_empty_row(rows(m, key)))
+        chosen = replace(chosen, rows=lambda m, key: _with_empty_row(rows(m, key)), kind="products")
     return chosen
 
 
@@ -266,15 +288,15 @@ def _with_empty_row(rows: Rows) -> Rows:
     return jnp.concatenate([jnp.asarray(rows), jnp.zeros((1, rows.shape[1]), bool)])
 
 
-def _chosen_rows(text: str, names: Sequence[str]) -> Callable[[int, Array | None], Rows]:
+def _chosen_rows(text: str, names: Sequence[str]) -> Callable[[int, Key[Array, ""] | None], Rows]:
     if not text.startswith("random:"):
-        masks = np.stack([subsets.parse(part, names) for part in text.split(",")])
+        masks = np.stack([subsets.select(part, names) for part in text.split(",")])
         return lambda m, _: masks
     count = text.removeprefix("random:")
     if not count.isdecimal() or int(count) < 1:
         raise UserError(f"subsets={text!r}: write random:k with a whole number k >= 1")
 
-    def rows(m: int, key: Array | None) -> Rows:
+    def rows(m: int, key: Key[Array, ""] | None) -> Rows:
         return subsets.random(jax.random.key(0) if key is None else key, m, int(count))
 
     return rows

@@ -1,7 +1,8 @@
 """Closed-form algebra of diagonal Gaussians: density, product, quotient and Kullback-Leibler divergence.
 
 Everything is kept as (mean, log-variance). Precisions `exp(-log_var)` are added, never regularised: no epsilon enters
-anywhere, so results are exact to rounding for |log_var| < 80 in float32.
+anywhere, and no precision is ever squared or divided by, so that values and gradients are exact to rounding and finite
+for |log_var| < 80 in float32.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 
 class Gaussian(NamedTuple):
@@ -19,12 +20,17 @@ class Gaussian(NamedTuple):
     mean: Float[Array, "*B D"]
     log_var: Float[Array, "*B D"]
 
+    @staticmethod
+    def multiplies() -> bool:
+        """Whether a product of several has a closed form."""
+        return True
+
     @property
     def distribution(self) -> distrax.Independent:
         """The same density as a distrax distribution with event shape [D] (its entropy and so on)."""
         return distrax.Independent(distrax.LogStddevNormal(self.mean, 0.5 * self.log_var), 1)
 
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
         """Reparameterised draws; `shape` is the leading sample shape."""
         noise = jax.random.normal(key, (*shape, *self.mean.shape), self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.log_var) * noise
@@ -39,6 +45,21 @@ class Gaussian(NamedTuple):
         distance = jnp.square(self.mean - other.mean) * jnp.exp(-other.log_var)
         return 0.5 * jnp.sum(jnp.expm1(difference) - difference + distance, -1)
 
+    def tempered(self, power: Float[Array, "*B"]) -> "Gaussian":
+        """The Gaussian proportional to p^power."""
+        return Gaussian(self.mean, self.log_var - jnp.log(power)[..., None])
+
+    def products(
+        self,
+        rows: Bool[Array, "S N"],
+        available: Bool[Array, "B N"],
+        prior: "Gaussian",
+        prior_power: Float[Array, "S B"],
+    ) -> "Gaussian":
+        """Of N experts, leaves [N, B, D], one `product` a row of a mask matrix: leaves [S, B, D]."""
+        known = only_where(self, available.T)
+        return jax.vmap(product, (None, 0, None, 0))(known, rows, prior, prior_power)
+
     @classmethod
     def with_scale(cls, scale: Float[Array, "D"]) -> "Gaussian":
         """The zero-mean Gaussian with standard deviations `scale`."""
@@ -48,6 +69,18 @@ class Gaussian(NamedTuple):
     def from_outputs(cls, outputs: Float[Array, "*B 2D"]) -> "Gaussian":
         """Split the last axis of an encoder's output into mean and log-variance."""
         return cls(*jnp.split(outputs, 2, axis=-1))
+
+    @classmethod
+    def quotient_expert(cls, outputs: Float[Array, "*B 2D"], m: int) -> "Gaussian":
+        """One of m experts whose quotient with the prior N(0, I) exists: `var = m/(m-1) sigmoid(v)`.
+
+        It keeps the precision of the quotient, `(m-1)/m sum_m e^-v_m` for all, positive (MVAE supplement, section 3).
+        """
+        mean, v = jnp.split(outputs, 2, axis=-1)
+        # Beyond v = 10 float32 would round the precision away: v stays there, with its gradient.
+        v -= jax.lax.stop_gradient(jnp.maximum(v - 10, 0))
+        bound = jnp.log(m / (m - 1)) if m > 1 else 0.0
+        return cls(mean, bound + jax.nn.log_sigmoid(v))
 
 
 def standard(dim: int) -> Gaussian:
@@ -87,12 +120,21 @@ def product(
     powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
     powers = powers.astype(experts.mean.dtype)
     power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
-    precisions, prior_precision = jnp.exp(-experts.log_var), jnp.exp(-prior.log_var)
+    unit = _middle(experts.log_var, prior.log_var)
+    precisions, prior_precision = jnp.exp(unit - experts.log_var), jnp.exp(unit - prior.log_var)
     precision = _weighted_sum(powers, precisions) + power * prior_precision
     weighted = _weighted_sum(powers, precisions * experts.mean) + power * prior_precision * prior.mean
     empty = precision == 0
-    precision = jnp.where(empty, prior_precision, precision)
-    return Gaussian(jnp.where(empty, prior.mean, weighted / precision), -jnp.log(precision))
+    # Multiplied by the variance, not divided by the precision: a quotient's derivative squares what it divides by.
+    log_var = -jnp.log(jnp.where(empty, prior_precision, precision))
+    return Gaussian(jnp.where(empty, prior.mean, weighted * jnp.exp(log_var)), log_var + unit)
+
+
+def _middle(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[Array, "*B D"]:
+    """Between the smallest and the largest log-variance: in this unit precisions of +-80 stay apart from 0 and inf."""
+    known = jnp.where(jnp.isinf(log_vars), prior, log_vars)
+    middle = 0.5 * (jnp.minimum(known.min(0), prior) + jnp.maximum(known.max(0), prior))
+    return jax.lax.stop_gradient(middle)
 
 
 def _weighted_sum(weights: Float[Array, "N"], values: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
@@ -107,13 +149,14 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
       ValueError: where `T_p <= T_q` the quotient is not a density; named with its first index. Under `jit` the result
         is NaN there instead.
     """
-    precision_p, precision_q = jnp.exp(-p.log_var), jnp.exp(-q.log_var)
+    unit = jax.lax.stop_gradient(jnp.minimum(p.log_var, q.log_var))
+    precision_p, precision_q = jnp.exp(unit - p.log_var), jnp.exp(unit - q.log_var)
     precision = precision_p - precision_q
     if not isinstance(precision, Tracer) and bool(jnp.any(precision <= 0)):
         where = tuple(int(i) for i in jnp.argwhere(precision <= 0)[0])
         raise ValueError(
-            f"Gaussian quotient undefined at index {where}: precision {float(precision[where]):.3g} <= 0; "
-            "the numerator's variance must be smaller than the denominator's"
+            f"Gaussian quotient undefined at index {where}: its variance {float(jnp.exp(p.log_var)[where]):.3g} is not "
+            f"smaller than the denominator's, {float(jnp.exp(q.log_var)[where]):.3g}"
         )
     log_var = -jnp.log(jnp.where(precision > 0, precision, jnp.nan))
-    return Gaussian((precision_p * p.mean - precision_q * q.mean) * jnp.exp(log_var), log_var)
+    return Gaussian((precision_p * p.mean - precision_q * q.mean) * jnp.exp(log_var), log_var + unit)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import distrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Key
 
 
 class Laplace(NamedTuple):
@@ -14,12 +14,17 @@ class Laplace(NamedTuple):
     mean: Float[Array, "*B D"]
     log_scale: Float[Array, "*B D"]
 
+    @staticmethod
+    def multiplies() -> bool:
+        """Whether a product of several has a closed form."""
+        return False
+
     @property
     def distribution(self) -> distrax.Independent:
         """The same density as a distrax distribution with event shape [D]."""
         return distrax.Independent(distrax.Laplace(self.mean, jnp.exp(self.log_scale)), 1)
 
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
         """Reparameterised draws; `shape` is the leading sample shape."""
         return jnp.asarray(self.distribution.sample(seed=key, sample_shape=shape))
 
@@ -30,6 +35,22 @@ class Laplace(NamedTuple):
     def kl(self, other: "Laplace") -> Float[Array, "*B"]:
         """KL(self || other) in nats, summed over D; batch axes broadcast."""
         return jnp.asarray(self.distribution.kl_divergence(other.distribution))
+
+    def tempered(self, power: Float[Array, "*B"]) -> "Laplace":
+        """The Laplace density proportional to p^power."""
+        return Laplace(self.mean, self.log_scale - jnp.log(power)[..., None])
+
+    def products(
+        self,
+        rows: Bool[Array, "S N"],
+        available: Bool[Array, "B N"],
+        prior: "Laplace",
+        prior_power: Float[Array, "S B"],
+    ) -> "Laplace":
+        """Of N experts, leaves [N, B, D], the only one of every row; the prior where it is not available."""
+        known = jnp.any(rows[:, None, :] & available, -1)[..., None]
+        chosen = jax.tree.map(lambda leaf: leaf[jnp.argmax(rows, -1)], self)
+        return jax.tree.map(lambda leaf, default: jnp.where(known, leaf, default), chosen, prior)
 
     @classmethod
     def with_scale(cls, scale: Float[Array, "D"]) -> "Laplace":

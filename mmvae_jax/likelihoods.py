@@ -1,15 +1,37 @@
 """Likelihoods p(x_m|z): distrax distributions from what a decoder puts out, in nats.
 
-`LIKELIHOODS` maps a name to a function (decoder output, scale) -> distribution with one batch entry per element of x.
+`LIKELIHOODS` maps a name to a row: a function (decoder output, scale) -> distribution with one batch entry per element
+of x, and what values x may take.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import distrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 DistributionFn = Callable[[Array, float], distrax.Distribution]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A row of `LIKELIHOODS`.
+
+    Attributes:
+      distribution: (decoder output, scale) -> distribution.
+      low: the smallest value of x.
+      high: the largest one.
+      classes: x holds class indices, a negative one is padding, and the decoder puts out one more axis, of classes.
+      scaled: the scale is the width of the distribution.
+    """
+
+    distribution: DistributionFn
+    low: float = -math.inf
+    high: float = math.inf
+    classes: bool = False
+    scaled: bool = False
 
 
 def bernoulli(logits: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
@@ -32,11 +54,11 @@ def categorical(logits: Float[Array, "*shape C"], scale: float) -> distrax.Distr
     return distrax.Categorical(logits=logits)
 
 
-LIKELIHOODS: dict[str, DistributionFn] = {
-    "bernoulli": bernoulli,
-    "normal": normal,
-    "laplace": laplace,
-    "categorical": categorical,
+LIKELIHOODS: dict[str, Likelihood] = {
+    "bernoulli": Likelihood(bernoulli, 0.0, 1.0),
+    "normal": Likelihood(normal, scaled=True),
+    "laplace": Likelihood(laplace, scaled=True),
+    "categorical": Likelihood(categorical, classes=True),
 }
 
 

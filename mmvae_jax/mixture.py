@@ -1,33 +1,15 @@
 """Mixtures of posteriors: what every fusion returns and every objective integrates over."""
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
+
+from mmvae_jax.errors import check_choice
+from mmvae_jax.posteriors import Posterior
 
 Expectation = Literal["stratified", "sample", "all"]
-
-
-class Posterior(Protocol):
-    """What mixtures and objectives need of a density over the last axis: `gaussian.Gaussian`, `laplace.Laplace`."""
-
-    @property
-    def mean(self) -> Float[Array, "*B D"]:
-        """The mean."""
-        ...
-
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*B D"]:
-        """Reparameterised draws; `shape` is the leading sample shape."""
-        ...
-
-    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
-        """Log-density in nats, summed over D."""
-        ...
-
-    def kl(self, other: Any) -> Float[Array, "*B"]:
-        """KL(self || other) in nats, for another of the same family."""
-        ...
 
 
 class Mixture(NamedTuple):
@@ -46,7 +28,7 @@ class Mixture(NamedTuple):
         chosen = index[None, :, None]
         return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, chosen, axis=0)[0], self.components)
 
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "*K B D"]:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*K B D"]:
         """Exact draws: a categorical component for every draw, then the component (not differentiable in w)."""
         pick_key, noise_key = jax.random.split(key)
         index = jax.random.categorical(pick_key, self.log_weights, axis=0, shape=(*shape, self.batch_size))
@@ -71,7 +53,7 @@ class Draws(NamedTuple):
     weights: Float[Array, "E B"]
 
 
-def stratified_components(key: Array, log_weights: Float[Array, "S B"]) -> Int[Array, "B"]:
+def stratified_components(key: Key[Array, ""], log_weights: Float[Array, "S B"]) -> Int[Array, "B"]:
     """One component for every batch element, the S components spread evenly over the batch.
 
     Element b gets the quantile `(permutation_b + u) / B` of its own weights: each element's component follows its
@@ -90,7 +72,7 @@ def stratified_components(key: Array, log_weights: Float[Array, "S B"]) -> Int[A
     return jnp.minimum(index, last_live)
 
 
-def draw(key: Array, mixture: Mixture, expectation: Expectation) -> Draws:
+def draw(key: Key[Array, ""], mixture: Mixture, expectation: Expectation) -> Draws:
     """Reparameterised points for an expectation over a mixture.
 
     Args:
@@ -99,6 +81,7 @@ def draw(key: Array, mixture: Mixture, expectation: Expectation) -> Draws:
       expectation: `stratified` (one component per element, spread evenly over the batch), `sample` (one categorical
         component per element) or `all` (one draw from each component: exact over components, S times the decoding).
     """
+    check_choice(expectation, get_args(Expectation), "expectation")
     pick_key, noise_key = jax.random.split(key)
     if expectation == "all":
         return Draws(mixture.components.sample(noise_key), jnp.exp(mixture.log_weights))

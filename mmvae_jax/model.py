@@ -3,75 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Num, PyTree
+from jaxtyping import Array, Bool, Float, Key, Num, PyTree
 
-from mmvae_jax import likelihoods, subsets
+from mmvae_jax import likelihoods, priors, subsets
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.errors import UserError
-from mmvae_jax.fusion import Fusion, Network, PriorExpert, get_fusion
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.fusion import FUSIONS, Fusion, Network, PriorExpert, get_fusion
 from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.laplace import Laplace
-from mmvae_jax.likelihoods import LIKELIHOODS, DistributionFn
-from mmvae_jax.mixture import Mixture, Posterior
+from mmvae_jax.inputs import Presence, as_batch
+from mmvae_jax.mixture import Mixture
+from mmvae_jax.modality import Modality
 from mmvae_jax.networks.inference import Bridge, InferenceNetwork
+from mmvae_jax.posteriors import POSTERIORS, Posterior
+from mmvae_jax.priors import PRIORS, Density, Prior
 
 Params = PyTree[Array]
-POSTERIORS: dict[str, type[Gaussian] | type[Laplace]] = {"gaussian": Gaussian, "laplace": Laplace}
-
-
-@dataclass(frozen=True)
-class Modality:
-    """One data type: its networks and its likelihood.
-
-    Attributes:
-      name: as it appears in subsets like `m0+m3`.
-      shape: of one x, for example (28, 28, 3); () for a label.
-      encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads.
-      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices.
-      likelihood: a key of `LIKELIHOODS`, or a function (decoder output, scale) -> distrax distribution.
-      scale: of a normal or Laplace likelihood.
-      weight: w_m of log p(x_m|z) in the objectives (not in evaluations).
-      private_dim: dimension of the modality's own latent s_m (Sutter et al. 2021, Eq. 34); 0 for none.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    encoder: nn.Module
-    decoder: nn.Module
-    likelihood: str | DistributionFn = "normal"
-    scale: float = 1.0
-    weight: float = 1.0
-    private_dim: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise UserError(f"{self.name}: scale={self.scale}: give a number above 0")
-        if self.private_dim < 0:
-            raise UserError(f"{self.name}: private-dim={self.private_dim}: give 0 or a whole number above it")
-
-    @property
-    def discrete(self) -> bool:
-        """Whether x holds class indices."""
-        return self.likelihood == "categorical"
-
-    @property
-    def example(self) -> Array:
-        """One blank x with a batch axis."""
-        return jnp.zeros((1, *self.shape), jnp.int32 if self.discrete else jnp.float32)
-
-    def distribution(self, output: Float[Array, "..."]) -> distrax.Distribution:
-        """p(x_m|z) of the decoder's output, one batch entry per element of x."""
-        family = LIKELIHOODS.get(self.likelihood) if isinstance(self.likelihood, str) else self.likelihood
-        if family is None:
-            raise UserError(f"unknown likelihood {self.likelihood!r}: choose one of {', '.join(LIKELIHOODS)}")
-        return family(output, self.scale)
 
 
 class Codes(NamedTuple):
@@ -86,6 +39,18 @@ class Codes(NamedTuple):
     private: dict[str, Posterior]
 
 
+class Latents(NamedTuple):
+    """Points of the latent spaces, to be decoded.
+
+    Attributes:
+      z: shared, [*K, B, D].
+      private: s_m of the modalities that have a private latent, [*K, B, D_m].
+    """
+
+    z: Float[Array, "*K B D"]
+    private: dict[str, Float[Array, "*K B d"]]
+
+
 @dataclass(frozen=True)
 class Model:
     """The description of a model; hashable, so it may be a static argument of `jax.jit`.
@@ -96,11 +61,11 @@ class Model:
       fusion: how posteriors become one: poe, moe, mopoe, poe_quotient, or one with networks of its own
         (subset_networks, joint_network, bridge, replacement_experts); see `fusion.FUSIONS`.
       subsets: rows in place of the fusion's own: a list like m0+m1,m2 or random:k for k random subsets a step.
-      prior_expert: where p(z) joins a product, in place of the fusion's own: none, full (rows that cover everything
-        observed), all, or quotient; see `fusion.Fusion`.
+      prior_expert: where p(z) joins a product, in place of the fusion's own: none, full (the product of all M experts
+        only), all, or quotient; see `fusion.Fusion`.
       empty_subset: add the prior as one more component.
       posterior: `gaussian` or `laplace` (the latter for fusions of single experts only).
-      learn_prior: learn the prior's scale, a softmax over D times D (MMVAE, Shi et al. 2019).
+      prior: the generative prior p(z), a key of `priors.PRIORS`: standard, or learned_scale (MMVAE, Shi et al. 2019).
       auxiliary_prior: learn a second prior scale for private latents (MMVAE+, Palumbo et al. 2023).
       joint_width: hidden width of joint inference networks.
     """
@@ -112,7 +77,7 @@ class Model:
     prior_expert: PriorExpert | None = None
     empty_subset: bool = False
     posterior: str = "gaussian"
-    learn_prior: bool = False
+    prior: str = "standard"
     auxiliary_prior: bool = False
     joint_width: int = 512
 
@@ -120,6 +85,15 @@ class Model:
         for name in ("latent_dim", "joint_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a whole number above 0")
+        check_choice(self.fusion, FUSIONS, "fusion")
+        check_choice(self.posterior, POSTERIORS, "posterior")
+        check_choice(self.prior, PRIORS, "prior")
+        if self.prior_expert is not None:
+            check_choice(self.prior_expert, get_args(PriorExpert), "prior-expert")
+        if len(set(self.names)) < len(self.names):
+            raise UserError(f"modalities {', '.join(self.names)}: give every one a name of its own")
+        if self.modalities:
+            self._check_fusion()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,26 +101,24 @@ class Model:
         return tuple(modality.name for modality in self.modalities)
 
     @cached_property
-    def rule(self) -> Fusion:
-        """The fusion with its options applied.
-
-        Raises:
-          UserError: for a wrong option, or Laplace posteriors where the fusion multiplies.
-        """
-        rule = get_fusion(self.fusion, self.names, self.subsets, self.prior_expert, self.empty_subset)
-        if self.posterior == "laplace" and (rule.whole_subset or len(rule.networks(self.names)) > len(self.names)):
-            raise UserError(
-                f"posterior=laplace with fusion {self.fusion}: Laplace densities have no closed-form product; use moe, "
-                "without subsets, or posterior=gaussian"
-            )
-        return rule
+    def resolved_fusion(self) -> Fusion:
+        """The fusion with its options applied."""
+        return get_fusion(self.fusion, self.names, self.subsets, self.prior_expert, self.empty_subset)
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:
         """The inference networks that the fusion combines."""
-        return self.rule.networks(self.names)
+        return self.resolved_fusion.networks(self.names)
 
-    def init(self, key: Array) -> Params:
+    @cached_property
+    def classes(self) -> dict[str, int]:
+        """How many classes the decoders of class indices know."""
+        outputs = {m.name: m.decoder.init_with_output for m in self.modalities if m.discrete}
+        z = {m.name: jnp.zeros((1, self.latent_dim + m.private_dim)) for m in self.modalities}
+        key = jax.random.key(0)
+        return {name: jax.eval_shape(output, key, z[name])[0].shape[-1] for name, output in outputs.items()}
+
+    def init(self, key: Key[Array, ""]) -> Params:
         """Fresh parameters.
 
         Raises:
@@ -165,22 +137,35 @@ class Model:
             z = jnp.zeros((1, self.latent_dim + m.private_dim))
             decoders[m.name] = _init(m.decoder, jax.random.fold_in(decoder_key, i), z)
         params: dict[str, Any] = {"inference": inference, "decoders": decoders}
-        if self.learn_prior:
-            params["prior"] = jnp.zeros(self.latent_dim)
+        prior = PRIORS[self.prior].init(jax.random.fold_in(key, 2), self.latent_dim)
+        if jax.tree.leaves(prior):
+            params["prior"] = prior
         if self.auxiliary_prior:
             params["auxiliary_prior"] = {m.name: jnp.zeros(m.private_dim) for m in self.modalities}
         self._check_decoders(params)
         return params
 
-    def prior(self, params: Params) -> Posterior:
-        """p(z), leaves [D]: standard unless its scale is learned."""
-        if self.learn_prior:
-            return self._learned(params["prior"])
-        return POSTERIORS[self.posterior].with_scale(jnp.ones(self.latent_dim))
+    @property
+    def family(self) -> type[Posterior]:
+        """The family of the single posteriors."""
+        return POSTERIORS[self.posterior]
+
+    def generative_prior(self, params: Params) -> Prior:
+        """p(z): what latents are drawn from and posteriors held against."""
+        return PRIORS[self.prior].prior(params.get("prior"), self.latent_dim, self.family)
+
+    def expert_prior(self, params: Params) -> Posterior:
+        """The expert p(z) that joins products, leaves [D]; also what is inferred from nothing."""
+        return PRIORS[self.prior].expert(params.get("prior"), self.latent_dim, self.family)
+
+    def private_prior(self, modality: Modality) -> Posterior:
+        """The standard prior of a private latent, leaves [d]; also what is inferred of it where x_m is absent."""
+        return priors.standard(modality.private_dim, self.family)
 
     def auxiliary(self, params: Params, name: str) -> Posterior:
         """The learned auxiliary prior of a modality's private latent (MMVAE+)."""
-        return self._learned(params["auxiliary_prior"][name])
+        raw = params["auxiliary_prior"][name]
+        return priors.learned_scale(raw, len(raw), self.family)
 
     def encode(self, params: Params, batch: Batch) -> Codes:
         """Run all inference networks on a batch, absent modalities blanked."""
@@ -202,9 +187,11 @@ class Model:
         }
         return Codes(jax.tree.map(lambda *leaves: jnp.stack(leaves), *shared), private)
 
-    def joint(self, params: Params, codes: Codes, present: Bool[Array, "B M"], key: Array | None = None) -> Mixture:
+    def joint(
+        self, params: Params, codes: Codes, present: Bool[Array, "B M"], key: Key[Array, ""] | None = None
+    ) -> Mixture:
         """q(z|X) given everything observed: what training integrates over."""
-        return self.rule.joint(codes.shared, present, self.prior(params), key)
+        return self.resolved_fusion.joint(codes.shared, present, self.expert_prior(params), key)
 
     def given(
         self,
@@ -214,7 +201,7 @@ class Model:
         subset: Bool[Array, "M"] | Bool[np.ndarray, "M"],
     ) -> Mixture:
         """q(z|X_A) given the observed modalities of a subset."""
-        return self.rule.given(codes.shared, present, subset, self.prior(params))
+        return self.resolved_fusion.given(codes.shared, present, subset, self.expert_prior(params))
 
     def infer(self, params: Params, batch: Batch | Mapping[str, Any], subset: Sequence[str] | None = None) -> Mixture:
         """The posterior q(z|X_A) of a batch.
@@ -236,11 +223,11 @@ class Model:
         params: Params,
         z: Float[Array, "*N D"],
         private: Mapping[str, Float[Array, "*N d"]] | None = None,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | str | None = None,
     ) -> dict[str, distrax.Distribution]:
-        """p(x_m|z, s_m) of every modality asked for, one batch entry per element of x."""
-        wanted = self.names if names is None else names
-        modalities = [m for m in self.modalities if m.name in wanted]
+        """p(x_m|z, s_m) of every modality asked for (default all), one batch entry per element of x."""
+        wanted = subsets.select(self.names if names is None else names, self.names)
+        modalities = [m for m, chosen in zip(self.modalities, wanted, strict=True) if chosen]
         return {m.name: m.distribution(self._output(params, m, z, private)) for m in modalities}
 
     def log_likelihoods(
@@ -259,15 +246,54 @@ class Model:
         ]
         return jnp.stack(terms, -1)
 
+    def draw(
+        self,
+        params: Params,
+        codes: Codes,
+        present: Bool[Array, "B M"],
+        subset: Bool[Array, "M"] | Bool[np.ndarray, "M"],
+        key: Key[Array, ""],
+    ) -> Latents:
+        """One draw given the observed modalities of a subset, for every element of a batch.
+
+        z ~ q(z|X_A), and s_m ~ q(s_m|x_m) for what is given, from its prior for all others (Sutter et al. 2021,
+        Eq. 34).
+        """
+        z_key, prior_key, posterior_key = jax.random.split(key, 3)
+        z = self.given(params, codes, present, subset).sample(z_key)
+        private = self._private_prior_draws(prior_key, z.shape[:1])
+        for i, name in enumerate(self.names):
+            if name in private:
+                own = codes.private[name].sample(jax.random.fold_in(posterior_key, i))
+                private[name] = jnp.where(subset[i], own, private[name])
+        return Latents(z, private)
+
+    def draw_prior(self, params: Params, key: Key[Array, ""], samples: int, sampler: Density | None = None) -> Latents:
+        """Draws given nothing, leaves [samples, D]: z from p(z) or, in its place, `sampler`, and s_m from its prior."""
+        z_key, private_key = jax.random.split(key)
+        source = self.generative_prior(params) if sampler is None else sampler
+        return Latents(source.sample(z_key, (samples,)), self._private_prior_draws(private_key, (samples,)))
+
+    def point_estimates(
+        self, params: Params, latents: Latents, names: Sequence[str] | str | None = None
+    ) -> dict[str, Array]:
+        """The mean (mode, for class indices) of p(x_m|z, s_m) of every modality asked for, [*K, B, *shape]."""
+        decoded = self.decode(params, latents.z, latents.private, names)
+        return {name: likelihoods.point_estimate(p) for name, p in decoded.items()}
+
     def generate(
         self,
         params: Params,
-        key: Array,
+        key: Key[Array, ""],
         given: Batch | Mapping[str, Any] | None = None,
-        to: Sequence[str] | None = None,
+        to: Sequence[str] | str | None = None,
         samples: int = 1,
+        draws: bool = False,
+        sampler: Density | None = None,
     ) -> dict[str, Array]:
-        """Draw z from the posterior of what is given (from the prior if nothing is) and decode it.
+        """Draw latents from the posterior of what is given (from the prior if nothing is) and decode them.
+
+        Private latents of given modalities come from q(s_m|x_m), all others from their prior.
 
         Args:
           params: from `init` or `fit`.
@@ -275,70 +301,89 @@ class Model:
           given: observed modalities, as in `infer`; None for unconditional generation.
           to: the modalities to generate; default all.
           samples: draws for every element of the batch (or in all, unconditionally).
+          draws: samples of p(x_m|z) in place of its mean (mode, for class indices).
+          sampler: unconditionally, what z is drawn from in place of the prior.
 
         Returns:
-          The mean (mode, for class indices) of p(x_m|z), [samples, B, *shape], or [samples, *shape] from the prior.
-          Private latents come from their prior, as cross-generation demands.
-        """
-        key, private_key = jax.random.split(key)
-        if given is None:
-            z = self.prior(params).sample(key, (samples,))
-        else:
-            z = self.infer(params, given).sample(key, (samples,))
-        private = self.private_prior_draws(private_key, z.shape[:-1])
-        return {name: likelihoods.point_estimate(p) for name, p in self.decode(params, z, private, to).items()}
+          [samples, B, *shape] of every modality, or [samples, *shape] unconditionally.
 
-    def private_prior_draws(self, key: Array, shape: tuple[int, ...]) -> dict[str, Float[Array, "*N d"]]:
-        """Private latents s_m from their standard prior."""
+        Raises:
+          UserError: for an unknown modality, or data that `infer` would not take.
+        """
+        key, noise_key = jax.random.split(key)
+        if given is None:
+            latents = self.draw_prior(params, key, samples, sampler)
+        else:
+            batch = self.batch(given)
+            codes, everything = self.encode(params, batch), np.ones(len(self.names), bool)
+            draw = partial(self.draw, params, codes, batch.present, everything)
+            latents = jax.vmap(draw)(jax.random.split(key, samples))
+        if not draws:
+            return self.point_estimates(params, latents, to)
+        decoded = self.decode(params, latents.z, latents.private, to)
+        keys = jax.random.split(noise_key, len(decoded))
+        return {name: jnp.asarray(p.sample(seed=k)) for (name, p), k in zip(decoded.items(), keys, strict=True)}
+
+    def reconstruct(
+        self,
+        params: Params,
+        key: Key[Array, ""],
+        data: Batch | Mapping[str, Any],
+        samples: int = 1,
+        draws: bool = False,
+    ) -> dict[str, Array]:
+        """What the model makes of the modalities that it is given, [samples, B, *shape]; see `generate`."""
+        batch = self.batch(data)
+        observed = np.asarray(batch.present)
+        names = [name for i, name in enumerate(self.names) if observed[:, i].any()]
+        return self.generate(params, key, batch, names, samples, draws)
+
+    def impute(
+        self,
+        params: Params,
+        key: Key[Array, ""],
+        data: Batch | Mapping[str, Any],
+        presence: Presence | None = None,
+        samples: int = 1,
+        draws: bool = False,
+    ) -> dict[str, Array]:
+        """All modalities, [samples, B, *shape] in model units: as observed where they were, generated where not.
+
+        Args:
+          params: from `init` or `fit`.
+          key: PRNG key.
+          data: as in `infer`; modalities left out are missing.
+          presence: which modalities of which sample were observed; default all that are in the data.
+          samples: imputations of every sample.
+          draws: samples of p(x_m|z) in place of its mean (mode, for class indices).
+        """
+        batch = self.batch(data, presence)
+        generated = self.generate(params, key, batch, samples=samples, draws=draws)
+        observed = self._observed(batch)
+        return {
+            m.name: jnp.where(self._mask(batch, i), observed[m.name], generated[m.name])
+            for i, m in enumerate(self.modalities)
+        }
+
+    def batch(self, data: Batch | Mapping[str, Any], presence: Presence | None = None) -> Batch:
+        """A dict from modality name to array as a Batch, checked; see `inputs.as_batch`."""
+        return as_batch(self.modalities, self.classes, data, presence)
+
+    def _private_prior_draws(self, key: Key[Array, ""], shape: tuple[int, ...]) -> dict[str, Float[Array, "*N d"]]:
         owners = [m for m in self.modalities if m.private_dim]
         keys = jax.random.split(key, max(len(owners), 1))
         return {m.name: self.private_prior(m).sample(k, shape) for m, k in zip(owners, keys, strict=False)}
 
-    def private_prior(self, modality: Modality) -> Posterior:
-        """The standard prior of a private latent, leaves [d]."""
-        return POSTERIORS[self.posterior].with_scale(jnp.ones(modality.private_dim))
-
-    def batch(self, data: Batch | Mapping[str, Any], present: Bool[Array, "B M"] | None = None) -> Batch:
-        """A dict from modality name to array as a Batch; modalities left out are marked missing.
-
-        Raises:
-          UserError: for an unknown modality, a wrong shape or unequal lengths.
-        """
-        if isinstance(data, Batch):
-            return data
-        unknown = [name for name in data if name not in self.names]
-        if unknown or not data:
-            what = f"unknown modality {unknown[0]!r}" if unknown else "no modality given"
-            raise UserError(f"{what}: the model has {', '.join(self.names)}")
-        sizes = {name: len(x) for name, x in data.items()}
-        if len(set(sizes.values())) > 1:
-            raise UserError(f"modalities of different lengths {sizes}: give the same number of samples of each")
-        size = next(iter(sizes.values()))
-        x = {m.name: self._checked(m, data.get(m.name), size) for m in self.modalities}
-        given = jnp.array([name in data for name in self.names])
-        present = jnp.ones((size, len(given)), bool) if present is None else jnp.asarray(present)
-        if present.shape != (size, len(given)):
-            raise UserError(f"presence has shape {present.shape}: give one of shape {(size, len(given))}")
-        present &= given
-        return Batch(x, present, jnp.full(size, -1, jnp.int32))
-
-    def _checked(self, modality: Modality, x: Any, size: int) -> Array:
-        if x is None:
-            return jnp.repeat(modality.example, size, axis=0)
-        x = jnp.asarray(x)
-        if x.shape[1:] != modality.shape:
-            raise UserError(f"{modality.name}: data of shape {x.shape[1:]}, the modality is declared {modality.shape}")
-        return x
+    def _mask(self, batch: Batch, index: int) -> Bool[Array, "B *ones"]:
+        """Where a modality is present, with as many axes as its data."""
+        return batch.present[:, index].reshape(-1, *[1] * len(self.modalities[index].shape))
 
     def _observed(self, batch: Batch) -> dict[str, Num[Array, "B ..."]]:
         """The data in model units (uint8 pixels scaled to [0, 1]), zero where absent, so that nothing can leak."""
-        observed = {}
-        for i, m in enumerate(self.modalities):
-            x = batch.x[m.name]
-            x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 and not m.discrete else x
-            mask = batch.present[:, i].reshape(-1, *[1] * len(m.shape))
-            observed[m.name] = jnp.where(mask, x, jnp.zeros_like(x))
-        return observed
+        return {
+            m.name: jnp.where(self._mask(batch, i), x := m.in_units(batch.x[m.name]), jnp.zeros_like(x))
+            for i, m in enumerate(self.modalities)
+        }
 
     def _module(self, network: Network) -> nn.Module:
         if network.bridge:
@@ -349,23 +394,13 @@ class Model:
         return InferenceNetwork(trunks, 2 * (self.latent_dim + private_dim), self.joint_width)
 
     def _posterior(self, outputs: Float[Array, "B 2D"]) -> Posterior:
-        if self.rule.prior_expert != "quotient":
-            return POSTERIORS[self.posterior].from_outputs(outputs)
-        posterior = Gaussian.from_outputs(outputs)
-        # var = M/(M-1) sigmoid(v) keeps the precision of the quotient, (M-1)/M sum_m e^-v_m for all, positive (MVAE
-        # supplement, section 3). Beyond v = 10 float32 would round it away: v stays there, with its gradient.
-        v = posterior.log_var - jax.lax.stop_gradient(jnp.maximum(posterior.log_var - 10, 0))
-        m = len(self.modalities)
-        bound = jnp.log(m / (m - 1)) if m > 1 else 0.0
-        return Gaussian(posterior.mean, bound + jax.nn.log_sigmoid(v))
+        if self.resolved_fusion.prior_expert == "quotient":
+            return Gaussian.quotient_expert(outputs, len(self.modalities))
+        return self.family.from_outputs(outputs)
 
     def _private(self, modality: Modality, outputs: Float[Array, "B 2d"], present: Bool[Array, "B"]) -> Posterior:
-        posterior = POSTERIORS[self.posterior].from_outputs(outputs)
-        prior = self.private_prior(modality)
+        posterior, prior = self.family.from_outputs(outputs), self.private_prior(modality)
         return jax.tree.map(lambda leaf, default: jnp.where(present[:, None], leaf, default), posterior, prior)
-
-    def _learned(self, raw: Float[Array, "D"]) -> Posterior:
-        return POSTERIORS[self.posterior].with_scale(jax.nn.softmax(raw) * raw.shape[0])
 
     def _output(
         self, params: Params, modality: Modality, z: Float[Array, "*N D"], private: Mapping[str, Array] | None
@@ -377,6 +412,20 @@ class Model:
         flat: Any = modality.decoder.apply({"params": params["decoders"][modality.name]}, z.reshape(-1, z.shape[-1]))
         flat = flat.astype(jnp.float32)
         return flat.reshape(*z.shape[:-1], *flat.shape[1:])
+
+    def _check_fusion(self) -> None:
+        """That the fusion takes this many modalities, the posterior and the prior."""
+        fusion = self.resolved_fusion
+        multiplies = fusion.whole_subset or len(self.networks) > len(self.names)
+        if multiplies and not self.family.multiplies():
+            raise UserError(
+                f"posterior={self.posterior} with fusion {self.fusion}: its densities have no closed-form product; use "
+                "moe, without subsets, or posterior=gaussian"
+            )
+        if fusion.prior_expert == "quotient" and self.prior != "standard":
+            raise UserError(
+                f"prior={self.prior} with a quotient by the prior: it need not exist; use prior=standard or fusion poe"
+            )
 
     def _check_decoders(self, params: Params) -> None:
         z = jax.ShapeDtypeStruct((1, self.latent_dim), jnp.float32)
@@ -390,6 +439,6 @@ class Model:
 
 
 @partial(jax.jit, static_argnums=0)
-def _init(module: nn.Module, key: Array, *arguments: Array) -> Params:
+def _init(module: nn.Module, key: Key[Array, ""], *arguments: Array) -> Params:
     """A module's fresh parameters; compiled once for all modalities with the same network."""
     return module.init(key, *arguments)["params"]

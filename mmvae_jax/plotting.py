@@ -16,11 +16,10 @@ from jaxtyping import Array, Bool
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmvae_jax import likelihoods
 from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.data.mnist_svhn_text import ALPHABET
-from mmvae_jax.evaluation.latents import draw_latents
-from mmvae_jax.model import Modality, Model, Params
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model, Params
 
 DPI = 150
 COLUMNS = 10
@@ -205,10 +204,8 @@ def _generate(
 ) -> dict[str, Array]:
     """Point estimates of every modality given a subset, [draws, B, *shape]."""
     codes = model.encode(params, batch)
-    draw = partial(draw_latents, model, params, codes, batch.present, jnp.asarray(mask))
-    z, private = jax.vmap(draw)(jax.random.split(key, draws))
-    decoded = model.decode(params, z, private)
-    return {name: likelihoods.point_estimate(p) for name, p in decoded.items()}
+    draw = partial(model.draw, params, codes, batch.present, jnp.asarray(mask))
+    return model.point_estimates(params, jax.vmap(draw)(jax.random.split(key, draws)))
 
 
 def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:

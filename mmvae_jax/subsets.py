@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Key
 
 from mmvae_jax.errors import UserError
 
@@ -46,7 +46,7 @@ def from_indices(indices: Sequence[Sequence[int]], m: int) -> Bool[np.ndarray, "
     return masks
 
 
-def random(key: Array, m: int, k: int) -> Bool[Array, "K M"]:
+def random(key: Key[Array, ""], m: int, k: int) -> Bool[Array, "K M"]:
     """k independent subsets, each uniform over the 2^M - 1 non-empty ones, none of which is ever listed."""
     first_key, rest_key = jax.random.split(key)
     index = jnp.arange(m)
@@ -55,25 +55,17 @@ def random(key: Array, m: int, k: int) -> Bool[Array, "K M"]:
     return (index == first) | ((index > first) & jax.random.bernoulli(rest_key, 0.5, (k, m)))
 
 
-def parse(text: str, names: Sequence[str]) -> Bool[np.ndarray, "M"]:
-    """The mask of a subset written like `m0+m3`.
-
-    Raises:
-      UserError: for an unknown modality.
-    """
-    return select(text.split("+"), names)
-
-
-def select(members: Sequence[str], names: Sequence[str]) -> Bool[np.ndarray, "M"]:
-    """The mask of a subset given by modality names.
+def select(members: Sequence[str] | str, names: Sequence[str]) -> Bool[np.ndarray, "M"]:
+    """The mask of a subset given by modality names, or written like `m0+m3`.
 
     Raises:
       UserError: for an unknown modality or an empty subset.
     """
+    members = members.split("+") if isinstance(members, str) else members
     unknown = [member for member in members if member not in names]
     if unknown or not members:
         what = f"unknown modality {unknown[0]!r}" if unknown else "an empty subset"
-        raise UserError(f"{what} in subset {'+'.join(members)!r}: choose among {', '.join(names)}")
+        raise UserError(f"{what} in subset {'+'.join(map(str, members))!r}: choose among {', '.join(names)}")
     return np.isin(np.asarray(names), list(members))
 
 

@@ -24,7 +24,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.model import Modality, Model, Params
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.conv import ConvEncoder
 
 StateDict = Mapping[str, np.ndarray]

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmvae_jax.errors import UserError
+from mmvae_jax.errors import check_choice
 from mmvae_jax.fusion import FUSIONS
-from mmvae_jax.objectives import NEEDS_PAIRS
+from mmvae_jax.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -18,26 +18,24 @@ class ModelRow:
       objective: a key of `objectives.OBJECTIVES`.
       paper: where it comes from.
       options: fields of `model.Model` that it sets.
-      private: whether it needs private latents.
     """
 
     fusion: str
     objective: str
     paper: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    private: bool = False
 
     @property
     def handles_missing(self) -> bool:
         """Whether it trains on incomplete tuples."""
-        return self.objective not in NEEDS_PAIRS
+        return not OBJECTIVES[self.objective].needs_pairs
 
     def network_count(self, m: int) -> int:
         """Inference networks for m modalities."""
         return len(FUSIONS[self.fusion].networks([f"m{i}" for i in range(m)]))
 
 
-_SHI = {"posterior": "laplace", "learn_prior": True}
+_SHI = {"posterior": "laplace", "prior": "learned_scale"}
 _WITHOUT_PRIOR = {"prior_expert": "none"}
 
 MODELS: dict[str, ModelRow] = {
@@ -59,7 +57,7 @@ MODELS: dict[str, ModelRow] = {
     "svae_star": ModelRow("replacement_experts", "vaevae", "SVAE paper 2021, SVAE*"),
     "bridge": ModelRow("bridge", "vaevae", "Yadav et al. 2020"),
     "mvtcae": ModelRow("poe", "mvtcae", "Hwang et al. 2021", _WITHOUT_PRIOR),
-    "mmvae_plus": ModelRow("moe", "mmvae_plus", "Palumbo et al. 2023", {**_SHI, "auxiliary_prior": True}, private=True),
+    "mmvae_plus": ModelRow("moe", "mmvae_plus", "Palumbo et al. 2023", {**_SHI, "auxiliary_prior": True}),
 }
 
 
@@ -69,8 +67,7 @@ def model_row(name: str) -> ModelRow:
     Raises:
       UserError: if there is none.
     """
-    if name not in MODELS:
-        raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    check_choice(name, MODELS, "model")
     return MODELS[name]
 
 

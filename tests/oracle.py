@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from scipy.stats import multivariate_normal
 
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 
 
 class Identity(nn.Module):
@@ -167,7 +168,7 @@ class LinearGaussian:
         means = loading / self.noise**2 / precision
         centre = -self.biases[i] @ means + shift
         raw = np.log(variance)
-        if model.rule.prior_expert == "quotient" and len(self.dims) > 1:
+        if model.resolved_fusion.prior_expert == "quotient" and len(self.dims) > 1:
             fraction = variance[:d] * (len(self.dims) - 1) / len(self.dims)
             raw[:d] = np.log(fraction) - np.log1p(-fraction)
         kernel = [means[:, :d], np.zeros_like(means[:, :d]), means[:, d:], np.zeros_like(means[:, d:])]

@@ -15,7 +15,8 @@ from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
 from mmvae_jax.laplace import Laplace
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from tests import toy
 from tests.oracle import Identity, LinearGaussian
 
@@ -166,12 +167,12 @@ def test_cross_generation_predicts_the_other_modality():
 
 
 def test_learned_priors_start_standard_and_average_scale_one():
-    model = ORACLE.model("moe", posterior="laplace", learn_prior=True)
+    model = ORACLE.model("moe", posterior="laplace", prior="learned_scale")
     params = model.init(jax.random.key(10))
     points = jnp.array([[0.0, 0.0], [1.0, -2.0]])
-    np.testing.assert_allclose(model.prior(params).log_prob(points), [-np.log(4), -3 - np.log(4)], rtol=1e-6)
+    np.testing.assert_allclose(model.generative_prior(params).log_prob(points), [-np.log(4), -3 - np.log(4)], rtol=1e-6)
     params["prior"] = jnp.array([1.0, -1.0])
-    prior: Any = model.prior(params)
+    prior: Any = model.generative_prior(params)
     assert isinstance(prior, Laplace)
     scale = np.exp(prior.log_scale)
     np.testing.assert_allclose(scale, 2 * np.exp([1, -1]) / np.exp([1, -1]).sum(), rtol=1e-6)

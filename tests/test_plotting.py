@@ -9,7 +9,8 @@ from PIL import Image
 
 from mmvae_jax import plotting
 from mmvae_jax.data.batching import Dataset, fixed_split
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPEncoder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -32,16 +32,16 @@ def test_full_and_singletons():
 
 def test_names_go_there_and_back():
     for mask in subsets.powerset(3):
-        np.testing.assert_array_equal(subsets.parse(subsets.label(mask, NAMES), NAMES), mask)
+        np.testing.assert_array_equal(subsets.select(subsets.label(mask, NAMES), NAMES), mask)
     assert subsets.label(np.array([True, False, True]), NAMES) == "image+sound"
-    np.testing.assert_array_equal(subsets.parse("sound+image", NAMES), [True, False, True])
+    np.testing.assert_array_equal(subsets.select("sound+image", NAMES), [True, False, True])
 
 
 @pytest.mark.parametrize("text", ["image+smell", "smell", "", "image+"])
 def test_unknown_names_are_refused(text):
     unknown = text.split("+")[-1]
     with pytest.raises(UserError, match=f"unknown modality '{unknown}'.*choose among image, text, sound"):
-        subsets.parse(text, NAMES)
+        subsets.select(text, NAMES)
 
 
 def test_empty_choice_is_refused():

@@ -14,7 +14,8 @@ from mmvae_jax import subsets
 from mmvae_jax.errors import UserError
 from mmvae_jax.fusion import get_fusion
 from mmvae_jax.gaussian import Gaussian, standard
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder
 from mmvae_jax.objectives.terms import component_kls
@@ -222,7 +223,10 @@ def test_heads_without_biases_are_multivaes():
 
 
 def test_models_that_a_checkpoint_cannot_fill_are_refused():
-    joint, learned = polymnist(names=("m0", "m1"), fusion="joint_network"), polymnist(names=("m0",), learn_prior=True)
+    joint, learned = (
+        polymnist(names=("m0", "m1"), fusion="joint_network"),
+        polymnist(names=("m0",), prior="learned_scale"),
+    )
     for model, missing in ((joint, "m0[+]m1"), (learned, "prior")):
         with pytest.raises(UserError, match=f"no {missing}: use fusion"):
             model_params(model, whole_state(model.names))

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.objectives import OBJECTIVES, Options
 from mmvae_jax.zoo import MODELS
 
 CLASSES = 4
@@ -31,15 +33,21 @@ def modality(kind: str, private_dim: int = 0, weight: float = 1.0) -> Modality:
     output = (*shape, categories) if categories else shape
     likelihood = "categorical" if categories else kind
     encoder, decoder = MLPEncoder((), categories), MLPDecoder(output, ())
-    return Modality(kind, shape, encoder, decoder, likelihood, scale=0.5, weight=weight, private_dim=private_dim)
+    pixels = kind == "bernoulli"
+    return Modality(kind, shape, encoder, decoder, likelihood, 0.5, weight, private_dim, pixels)
 
 
 def model(row: str, kinds: Sequence[str]) -> Model:
     """A row of MODELS over some kinds of modalities."""
     chosen = MODELS[row]
-    private_dim = 2 if chosen.private else 0
+    private_dim = 2 if OBJECTIVES[chosen.objective].needs_private else 0
     modalities = tuple(modality(kind, private_dim) for kind in kinds)
     return Model(modalities, latent_dim=3, fusion=chosen.fusion, joint_width=8, **chosen.options)
+
+
+def options(objective: str, **values: Any) -> Options:
+    """Those of the options that an objective reads."""
+    return Options(**{name: value for name, value in values.items() if name in OBJECTIVES[objective].options})
 
 
 def data(kinds: Sequence[str], n: int, seed: int = 0) -> dict[str, Array]:

@@ -20,8 +20,10 @@ from mmvae_jax import subsets
 from mmvae_jax.data.batching import batch_at
 from mmvae_jax.fusion import fuse
 from mmvae_jax.gaussian import Gaussian, standard
+from mmvae_jax.loop import in_place
 from mmvae_jax.objectives.terms import component_kls
-from mmvae_jax.training import TrainState, in_place, train_step
+from mmvae_jax.priors import OfFamily
+from mmvae_jax.training import TrainState, train_step
 
 
 def convolutions(scale: Scale, data: str | None) -> Work:
@@ -103,7 +105,7 @@ def powerset(scale: Scale, data: str | None) -> Work:
     prior = standard(scale.fusion_latent)
 
     def at_once(experts: Gaussian) -> Array:
-        return component_kls(fuse(experts, masks, available, prior), prior).sum()
+        return component_kls(fuse(experts, masks, available, prior), OfFamily(prior)).sum()
 
     def one_by_one(experts: Gaussian) -> Array:
         return products_one_by_one(experts, masks).kl(prior).mean(0).sum()

@@ -16,6 +16,7 @@ from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.mixture import Mixture
 from mmvae_jax.objectives.terms import component_kls
+from mmvae_jax.priors import OfFamily
 
 
 def random_experts(count: int, batch: int, latent: int) -> Gaussian:
@@ -31,7 +32,7 @@ def fused(experts: Gaussian) -> tuple[Mixture, Float[Array, "B"]]:
     count, batch, latent = experts.mean.shape
     prior = gaussian.standard(latent)
     mixture = FUSIONS["mopoe"].joint(experts, jnp.ones((batch, count), bool), prior)
-    return mixture, component_kls(mixture, prior)
+    return mixture, component_kls(mixture, OfFamily(prior))
 
 
 def fusion(scale: Scale, data: str | None, count: int) -> Work:

@@ -7,8 +7,7 @@ from benchmarks.limits import decode_flops, encode_flops
 from benchmarks.measure import Work
 from benchmarks.models import dataset, held_out, polymnist_model
 from benchmarks.scales import Scale
-from mmvae_jax import likelihoods, subsets
-from mmvae_jax.evaluation.latents import draw_latents
+from mmvae_jax import subsets
 from mmvae_jax.evaluation.likelihood import log_likelihood
 
 
@@ -48,9 +47,7 @@ def all_subsets(scale: Scale, data: str | None) -> Work:
 
     @jax.jit
     def generate(params, codes, mask, key):
-        z, private = draw_latents(model, params, codes, batch.present, mask, key)
-        decoded = model.decode(params, z, private)
-        return {name: likelihoods.point_estimate(p) for name, p in decoded.items()}
+        return model.point_estimates(params, model.draw(params, codes, batch.present, mask, key))
 
     def call() -> None:
         codes = encode(params, batch)

@@ -11,9 +11,11 @@ from benchmarks.measure import Work
 from benchmarks.models import SHAPE, dataset
 from benchmarks.scales import Scale
 from mmvae_jax.data.batching import Split, batch_at
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.loop import in_place, steps_per_epoch
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.training import Training, TrainState, in_place, init_state, steps_per_epoch, train_step
+from mmvae_jax.training import Training, TrainState, init_state, train_step
 
 
 class Seeds(NamedTuple):
@@ -35,7 +37,7 @@ def quick_model() -> Model:
     """The networks of PolyMNIST's quick preset, which is what several seeds are trained of on a CPU."""
     widths = (16, 32, 64)
     encoder, decoder = ConvEncoder(widths, hidden=128), ConvDecoder(SHAPE, widths[::-1])
-    return Model(tuple(Modality(f"m{i}", SHAPE, encoder, decoder, "laplace", 0.1) for i in range(5)), 32)
+    return Model(tuple(Modality(f"m{i}", SHAPE, encoder, decoder, "laplace", 0.1, pixels=True) for i in range(5)), 32)
 
 
 def prepare_seeds(model: Model, training: Training, split: Split, count: int, steps: int = 1) -> Seeds:

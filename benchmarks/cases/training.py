@@ -6,7 +6,7 @@ from benchmarks.limits import step_flops
 from benchmarks.measure import Call, Work
 from benchmarks.models import Run, dataset, polymnist_model, polymnist_run, prepare, random_split
 from benchmarks.scales import Scale
-from mmvae_jax.training import make_stretch
+from mmvae_jax.loop import make_stretch
 
 
 def steps_of(run: Run, steps: int, one_dispatch: bool | None = None) -> Call:

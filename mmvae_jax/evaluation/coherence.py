@@ -14,7 +14,6 @@ from mmvae_jax import likelihoods
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import Classifier, classify
-from mmvae_jax.evaluation.latents import draw_latents
 from mmvae_jax.model import Model, Params
 
 Modules = tuple[nn.Module, ...]
@@ -111,8 +110,8 @@ def _conditional_classes(
 
     def one(arguments: tuple[Array, Array]) -> Int[Array, "B M"]:
         subset_key, mask = arguments
-        z, private = draw_latents(model, params, codes, batch.present, mask, subset_key)
-        return _classes(model, modules, params, weights, z, private)
+        latents = model.draw(params, codes, batch.present, mask, subset_key)
+        return _classes(model, modules, params, weights, *latents)
 
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))
 
@@ -126,7 +125,4 @@ def _prior_classes(
     weights: dict[str, Any],
     key: Array,
 ) -> Int[Array, "B M"]:
-    z_key, private_key = jax.random.split(key)
-    z = model.prior(params).sample(z_key, (size,))
-    private = model.private_prior_draws(private_key, (size,))
-    return _classes(model, modules, params, weights, z, private)
+    return _classes(model, modules, params, weights, *model.draw_prior(params, key, size))

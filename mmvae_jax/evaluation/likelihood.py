@@ -205,7 +205,7 @@ def _log_weights(
     terms = model.log_likelihoods(params, z, batch, private)
     if not corrected:
         return jnp.sum(terms, axis=-1, where=target)
-    ratio = model.prior(params).log_prob(z) - q.log_prob(z)
+    ratio = model.generative_prior(params).log_prob(z) - q.log_prob(z)
     return jnp.sum(terms + private_ratios, axis=-1, where=target) + ratio
 
 

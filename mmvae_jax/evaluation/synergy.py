@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mmvae_jax import likelihoods
 from mmvae_jax.data.batching import Batch, Dataset, Split
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import (
@@ -26,7 +25,6 @@ from mmvae_jax.evaluation.classifiers import (
     classify,
     trained_classifiers,
 )
-from mmvae_jax.evaluation.latents import draw_latents
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.resnet import ResNetClassifier
 
@@ -122,8 +120,7 @@ def _classes(
 
     def one(arguments: tuple[Array, Array]) -> Int[Array, "B"]:
         subset_key, mask = arguments
-        z, private = draw_latents(model, params, codes, batch.present, mask, subset_key)
-        decoded = model.decode(params, z, private)
-        return classify(module, weights, join({name: likelihoods.point_estimate(p) for name, p in decoded.items()}))
+        latents = model.draw(params, codes, batch.present, mask, subset_key)
+        return classify(module, weights, join(model.point_estimates(params, latents)))
 
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))

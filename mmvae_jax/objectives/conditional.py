@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Int
+from jaxtyping import Array, ArrayLike, Bool, Int, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -12,11 +12,10 @@ from mmvae_jax.objectives.elbo import subset_posteriors
 from mmvae_jax.objectives.terms import Loss, Options, draw_private, total
 
 
-def jmvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def jmvae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`ELBO of q(z|X) - alpha sum_m KL(q(z|X) || q_m(z|x_m))` (Suzuki et al. 2016, JMVAE-kl; SVAE paper, Eq. 2).
 
-    Only tuples with every modality can teach a joint encoder: an incomplete one contributes nothing. Options: alpha,
-    beta_style.
+    Only tuples with every modality can teach a joint encoder: an incomplete one contributes nothing.
     """
     draw_key, private_key = jax.random.split(key)
     m = len(model.modalities)
@@ -27,9 +26,9 @@ def jmvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLik
     private = draw_private(model, codes, private_key, ())
     log_likelihoods = model.log_likelihoods(params, joint.sample(draw_key), batch, private.z)
     penalties = {
-        "kl": (beta, joint.kl(model.prior(params))),
+        "kl": (beta, model.generative_prior(params).kl(joint)),
         "kl_single": (options.alpha, jnp.sum(joint.kl(singles), axis=0)),
-        "kl_private": (options.beta_style, jnp.sum(private.kl, -1)),
+        "kl_private": (beta * options.beta_style, jnp.sum(private.kl, -1)),
     }
     only_complete = {name: (weight, jnp.where(complete, value, 0.0)) for name, (weight, value) in penalties.items()}
     return total(model, jnp.where(complete[:, None], log_likelihoods, 0.0), only_complete)
@@ -51,7 +50,7 @@ def _removals(masks: Bool[np.ndarray, "R M"]) -> tuple[Int[np.ndarray, "P"], Int
 def _lattice(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     beta: ArrayLike,
     options: Options,
@@ -87,27 +86,24 @@ def _lattice(
     live_below = jnp.isfinite(posteriors.log_weights)[smaller][:, None]
     tie = jnp.where(live_below, above.kl(below), 0.0)
     kl_tie = jnp.einsum("psb,pstb->b", rules[larger], tie)
-    kl = jnp.einsum("rsb,rsb->b", rules * single[:, None, None], q.kl(model.prior(params)))
+    kl = jnp.einsum("rsb,rsb->b", rules * single[:, None, None], model.generative_prior(params).kl(q))
     uses = jnp.einsum("rsb,rm->bm", rules, masks.astype(np.float32))
     penalties = {
         "kl": (beta, kl),
         "kl_subsets": (1.0, kl_tie),
-        "kl_private": (options.beta_style, jnp.sum(uses * private.kl, -1)),
+        "kl_private": (beta * options.beta_style, jnp.sum(uses * private.kl, -1)),
     }
     return total(model, log_likelihood, penalties)
 
 
-def vaevae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
-    """VAEVAE (Wu & Goodman 2019): paired data tie q(z|x_1, x_2) to q(z|x_1) and q(z|x_2), unpaired give unimodal ELBOs.
-
-    Options: beta_style.
-    """
+def vaevae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+    """VAEVAE (Wu & Goodman 2019): pairs tie q(z|x_1, x_2) to q(z|x_1) and q(z|x_2), the rest gives unimodal ELBOs."""
     return _lattice(model, params, key, batch, beta, options, unimodal_on_pairs=False)
 
 
-def svae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def svae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """SVAE's loss (Eqs. 7-10): VAEVAE's plus the unimodal ELBOs on paired data too.
 
-    Algorithm 1 prints its KL terms with the wrong sign; Eq. 7 is right. Options: beta_style.
+    Algorithm 1 prints its KL terms with the wrong sign; Eq. 7 is right.
     """
     return _lattice(model, params, key, batch, beta, options, unimodal_on_pairs=True)

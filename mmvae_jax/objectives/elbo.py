@@ -1,16 +1,15 @@
 """Evidence lower bounds of one joint posterior: ELBO, powerset ELBO, MVAE's sum of ELBOs, mmJSD and MVTCAE."""
 
 from dataclasses import replace
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
-from mmvae_jax import gaussian, subsets
+from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.mixture import Mixture, Posterior, draw
+from mmvae_jax.mixture import Mixture, draw
 from mmvae_jax.model import Codes, Model, Params
 from mmvae_jax.objectives.terms import (
     Loss,
@@ -20,23 +19,23 @@ from mmvae_jax.objectives.terms import (
     sampled_kl,
     total,
 )
+from mmvae_jax.posteriors import Posterior
 
 
-def elbo(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
-    """`E_q[sum_m w_m log p(x_m|z)] - beta KL(q||p)` for the joint posterior of any fusion (Sutter et al. 2021, Eq. 10).
-
-    Options: kl, expectation, beta_style.
-    """
+def elbo(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+    """`E_q[sum_m w_m log p(x_m|z)] - beta KL(q||p)` under the joint posterior (Sutter et al. 2021, Eq. 10)."""
     rows_key, key = jax.random.split(key)
     codes = model.encode(params, batch)
     mixture = model.joint(params, codes, batch.present, rows_key)
     return mixture_elbo(model, params, key, batch, codes, mixture, beta, options)
 
 
-def powerset_elbo(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def powerset_elbo(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options
+) -> Loss:
     """The mean over all subsets A of the ELBO on log p(X) under q(z|X_A) (Sutter et al. 2021, Eqs. 4 and 5).
 
-    Every subset is decoded. By Lemma 3 it is at most `elbo` of `mopoe` with `kl=sample`. Options: beta_style.
+    Every subset is decoded. By Lemma 3 it is at most `elbo` of `mopoe` with `kl=sample`.
     """
     codes = model.encode(params, batch)
     masks = subsets.powerset(len(model.modalities))
@@ -52,7 +51,7 @@ def powerset_elbo(model: Model, params: Params, key: Array, batch: Batch, beta: 
 def mixture_elbo(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     codes: Codes,
     mixture: Mixture,
@@ -65,9 +64,10 @@ def mixture_elbo(
     private = draw_private(model, codes, private_key, draws.z.shape[:1])
     log_likelihoods = model.log_likelihoods(params, draws.z, batch, private.z)
     expected = jnp.einsum("eb,ebm->bm", draws.weights, log_likelihoods)
-    prior = model.prior(params)
+    prior = model.generative_prior(params)
     kl = component_kls(mixture, prior) if options.kl == "bound" else sampled_kl(mixture, draws, prior)
-    return total(model, expected, {"kl": (beta, kl), "kl_private": (options.beta_style, jnp.sum(private.kl, -1))})
+    penalties = {"kl": (beta, kl), "kl_private": (beta * options.beta_style, jnp.sum(private.kl, -1))}
+    return total(model, expected, penalties)
 
 
 def subset_posteriors(
@@ -81,11 +81,11 @@ def subset_posteriors(
     return jax.vmap(lambda mask: model.given(params, codes, present, mask))(jnp.asarray(masks))
 
 
-def mvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def mvae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`ELBO(X) + sum_m ELBO(x_m) + sum_{j=1..k} ELBO(random subset)` (Wu & Goodman 2018, Eq. 4).
 
     A subset's ELBO reconstructs only that subset. Random subsets are drawn afresh every step, uniformly over the
-    non-empty ones. The sum is no bound on log p(X). Options: random_subsets, beta_style.
+    non-empty ones. The sum is no bound on log p(X).
     """
     rows_key, draw_key, private_key = jax.random.split(key, 3)
     m = len(model.modalities)
@@ -97,17 +97,17 @@ def mvae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike
     z = jax.vmap(lambda k, q: draw(k, q, "stratified").z[0])(keys, posteriors)
     private = draw_private(model, codes, private_key, (len(masks),))
     log_likelihoods = model.log_likelihoods(params, z, batch, private.z) * masks[:, None, :]
-    kl = jnp.sum(jax.vmap(component_kls, (0, None))(posteriors, model.prior(params)), axis=0)
+    kl = jnp.sum(jax.vmap(component_kls, (0, None))(posteriors, model.generative_prior(params)), axis=0)
     private_kl = private.kl @ jnp.sum(masks, axis=0).astype(float)
-    penalties = {"kl": (beta, kl), "kl_private": (options.beta_style, private_kl)}
+    penalties = {"kl": (beta, kl), "kl_private": (beta * options.beta_style, private_kl)}
     return total(model, jnp.sum(log_likelihoods, axis=0), penalties)
 
 
-def mmjsd(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def mmjsd(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """mmJSD (Sutter et al. 2020): the ELBO of a mixture with a Jensen-Shannon divergence to a dynamic prior.
 
     The dynamic prior is the geometric mean of the n observed experts and p(z) with equal weights 1/(n+1); the
-    divergence is the equally weighted sum of KL(expert or p(z) || dynamic prior). Options: expectation, beta_style.
+    divergence is the equally weighted sum of KL(expert or p(z) || dynamic prior).
     """
     rows_key, draw_key, private_key = jax.random.split(key, 3)
     codes = model.encode(params, batch)
@@ -117,27 +117,27 @@ def mmjsd(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLik
     log_likelihoods = model.log_likelihoods(params, draws.z, batch, private.z)
     expected = jnp.einsum("eb,ebm->bm", draws.weights, log_likelihoods)
     penalties = {
-        "kl": (beta, jensen_shannon(codes.shared, batch.present, model.prior(params))),
-        "kl_private": (options.beta_style, jnp.sum(private.kl, -1)),
+        "kl": (beta, jensen_shannon(codes.shared, batch.present, model.expert_prior(params))),
+        "kl_private": (beta * options.beta_style, jnp.sum(private.kl, -1)),
     }
     return total(model, expected, penalties)
 
 
 def jensen_shannon(experts: Posterior, present: Bool[Array, "B M"], prior: Posterior) -> Float[Array, "B"]:
-    """The geometric Jensen-Shannon divergence of the observed Gaussian experts and the prior, in nats."""
+    """The geometric Jensen-Shannon divergence of the observed experts and the expert p(z), in nats."""
     count = jnp.sum(present, -1) + 1
-    known = gaussian.only_where(cast(gaussian.Gaussian, experts), present.T)
-    dynamic = gaussian.product(known, None, cast(gaussian.Gaussian, prior), 1.0)
-    dynamic = gaussian.Gaussian(dynamic.mean, dynamic.log_var + jnp.log(count)[:, None])
+    everything = jnp.ones((1, experts.mean.shape[0]), bool)
+    product = experts.products(everything, present, prior, jnp.ones((1, len(present))))
+    dynamic = jax.tree.map(lambda leaf: leaf[0], product).tempered(1 / count)
     divergences = jnp.where(present.T, experts.kl(dynamic), 0.0)
     return (jnp.sum(divergences, axis=0) + prior.kl(dynamic)) / count
 
 
-def mvtcae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def mvtcae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """MVTCAE (Hwang et al. 2021), a lower bound on total correlation, for the product of experts without the prior.
 
-    `(n-a)/n E_q[sum_m log p(x_m|z)] - beta [(1-a) KL(q||p) + a/n sum_m KL(q||q_m)]` over the n observed modalities.
-    Options: correlation (a), beta_style.
+    `(n-a)/n E_q[sum_m log p(x_m|z)] - beta [(1-a) KL(q||p) + a/n sum_m KL(q||q_m)]` over the n observed modalities,
+    with a = `correlation`.
     """
     rows_key, draw_key, private_key = jax.random.split(key, 3)
     codes = model.encode(params, batch)
@@ -149,8 +149,8 @@ def mvtcae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLi
     to_experts = jnp.where(batch.present.T, mixture.components.kl(codes.shared), 0.0)
     a = options.correlation
     penalties = {
-        "kl": (beta * (1 - a), component_kls(mixture, model.prior(params))),
+        "kl": (beta * (1 - a), component_kls(mixture, model.generative_prior(params))),
         "kl_experts": (beta * a, jnp.sum(to_experts, axis=0) / count),
-        "kl_private": (options.beta_style, jnp.sum(private.kl, -1)),
+        "kl_private": (beta * options.beta_style, jnp.sum(private.kl, -1)),
     }
     return total(model, log_likelihoods, penalties, (count - a) / count)

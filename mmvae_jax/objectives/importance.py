@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.mixture import Mixture
@@ -21,7 +21,7 @@ class Latents(NamedTuple):
 
 
 def _draw(
-    model: Model, params: Params, key: Array, codes: Codes, mixture: Mixture, k: int, cross_private: bool
+    model: Model, params: Params, key: Key[Array, ""], codes: Codes, mixture: Mixture, k: int, cross_private: bool
 ) -> Latents:
     """Draws of everything; with `cross_private` only component m sees s_m's posterior, others an auxiliary prior."""
     z = mixture.components.sample(key, (k,))
@@ -64,7 +64,7 @@ def _bound(log_w: Float[Array, "K S B"], log_weights: Float[Array, "S B"], loose
 def _importance_bound(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     beta: ArrayLike,
     options: Options,
@@ -81,7 +81,7 @@ def _importance_bound(
     def log_prior_and_likelihood(latents: Latents, params: Params) -> Float[Array, "K S B"]:
         def of_sample(one: Latents) -> Float[Array, "S B"]:
             log_likelihood = model.log_likelihoods(params, one.z, batch, one.private) @ weights(model)
-            return log_likelihood + beta * model.prior(params).log_prob(one.z)
+            return log_likelihood + beta * model.generative_prior(params).log_prob(one.z)
 
         if options.importance_samples <= options.samples_at_once:
             return of_sample(latents)
@@ -155,31 +155,37 @@ def _responsibilities(mixture: Mixture, z: Float[Array, "K S B D"]) -> Float[Arr
     return jax.nn.softmax(log_joint, axis=-2)
 
 
-def iwae(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def iwae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """Tight importance-weighted bound, `log 1/(SK) sum_{s,k} w`, with `w = p(z) prod_m p(x_m|z)^{w_m} / q(z|X)`.
 
     K draws from each of the S components and the full mixture density in every weight (Shi et al. 2019; Burda et al.
-    2016). Options: importance_samples, samples_at_once.
+    2016).
     """
     return _importance_bound(model, params, key, batch, beta, options, loose=False, dreg=False)
 
 
-def iwae_loose(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def iwae_loose(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options
+) -> Loss:
     """The loose form that Shi et al. (2019, Eq. 3) print: the mean over components of `log 1/K sum_k w`."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=False)
 
 
-def dreg(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def dreg(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:
     """`iwae` with the doubly reparameterised gradient: same value, same mean gradient, less variance."""
     return _importance_bound(model, params, key, batch, beta, options, loose=False, dreg=True)
 
 
-def dreg_loose(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def dreg_loose(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options
+) -> Loss:
     """`iwae_loose` with the doubly reparameterised gradient: MMVAE's published objective."""
     return _importance_bound(model, params, key, batch, beta, options, loose=True, dreg=True)
 
 
-def mmvae_plus(model: Model, params: Params, key: Array, batch: Batch, beta: ArrayLike, options: Options) -> Loss:
+def mmvae_plus(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options
+) -> Loss:
     """MMVAE+ (Palumbo et al. 2023): `dreg_loose` over shared u with private w_m, for `moe` and `auxiliary_prior`.
 
     Component m draws u ~ q(u|x_m) and w_m ~ q(w_m|x_m); x_m is decoded from (u, w_m), every other x_n from u and a draw

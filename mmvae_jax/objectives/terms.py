@@ -2,25 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.errors import UserError
-from mmvae_jax.mixture import Draws, Expectation, Mixture, Posterior
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.mixture import Draws, Expectation, Mixture
 from mmvae_jax.model import Codes, Model, Params
+from mmvae_jax.priors import Prior
 
 Terms = dict[str, Float[Array, ""]]
 Loss = tuple[Float[Array, ""], Terms]
-Objective = Callable[[Model, Params, Array, Batch, ArrayLike, "Options"], Loss]
+LossFn = Callable[[Model, Params, Key[Array, ""], Batch, ArrayLike, "Options"], Loss]
+KL = Literal["bound", "sample"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an objective may be told besides beta; each objective uses those that it names.
+    """What an objective may be told besides beta; its row says which of them it reads.
 
     Attributes:
       kl: `bound`, the weighted sum of the components' KLs, an upper bound by convexity (the released MoPoE code); or
@@ -31,10 +33,10 @@ class Options:
       random_subsets: k of the MVAE objective: ELBOs of random subsets added in every step.
       alpha: JMVAE's weight of KL(q(z|X) || q(z|x_m)) (Suzuki et al. 2016: 0.1 among others).
       correlation: MVTCAE's weight between the two KL terms (Hwang et al. 2021: 5/6).
-      beta_style: weight of the private latents' KLs.
+      beta_style: weight of the private latents' KLs, times beta (Sutter et al. 2021, Eq. 34 and released code).
     """
 
-    kl: Literal["bound", "sample"] = "bound"
+    kl: KL = "bound"
     expectation: Expectation = "stratified"
     importance_samples: int = 10
     samples_at_once: int = 10
@@ -44,6 +46,8 @@ class Options:
     beta_style: float = 1.0
 
     def __post_init__(self) -> None:
+        check_choice(self.kl, get_args(KL), "kl")
+        check_choice(self.expectation, get_args(Expectation), "expectation")
         for name, low in (("importance_samples", 1), ("samples_at_once", 1), ("random_subsets", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a number of at least {low}")
@@ -61,7 +65,7 @@ class PrivateDraws(NamedTuple):
     kl: Float[Array, "B M"]
 
 
-def draw_private(model: Model, codes: Codes, key: Array, shape: tuple[int, ...]) -> PrivateDraws:
+def draw_private(model: Model, codes: Codes, key: Key[Array, ""], shape: tuple[int, ...]) -> PrivateDraws:
     """s_m ~ q(s_m|x_m) for every modality that has one; from the prior, at no cost, where x_m is absent (Eq. 34)."""
     z, kls = {}, []
     for i, m in enumerate(model.modalities):
@@ -79,12 +83,12 @@ def weights(model: Model) -> Float[Array, "M"]:
     return jnp.array([m.weight for m in model.modalities])
 
 
-def component_kls(mixture: Mixture, prior: Posterior) -> Float[Array, "B"]:
+def component_kls(mixture: Mixture, prior: Prior) -> Float[Array, "B"]:
     """`sum_s w_s KL(q_s || p)`: the convexity bound on the mixture's KL."""
-    return weighted_sum(jnp.exp(mixture.log_weights), mixture.components.kl(prior))
+    return weighted_sum(jnp.exp(mixture.log_weights), prior.kl(mixture.components))
 
 
-def sampled_kl(mixture: Mixture, draws: Draws, prior: Posterior) -> Float[Array, "B"]:
+def sampled_kl(mixture: Mixture, draws: Draws, prior: Prior) -> Float[Array, "B"]:
     """Monte Carlo of `KL(q || p)` at the draws, with the mixture's full density."""
     log_ratio = jax.lax.map(jax.checkpoint(lambda z: mixture.log_prob(z) - prior.log_prob(z)), draws.z)
     return weighted_sum(draws.weights, log_ratio)

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import evaluate
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.loop import Diverged, Progress, fit, steps_per_epoch
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.plotting import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.config import Config, Own, from_record, parse
@@ -25,7 +27,7 @@ from mmvae_jax.runs.interrupts import Interrupts
 from mmvae_jax.runs.log import RunLog, read_log
 from mmvae_jax.runs.report import write_report
 from mmvae_jax.sharding import start_hosts
-from mmvae_jax.training import Diverged, Progress, Training, TrainState, fit, init_state, steps_per_epoch
+from mmvae_jax.training import Training, TrainState, init_state
 from mmvae_jax.zoo import model_table
 
 # What may differ between a run and its continuation.

@@ -13,10 +13,12 @@ from benchmarks.models import naive_model, polymnist_model, random_split
 from benchmarks.naive import products_one_by_one
 from mmvae_jax import gaussian, subsets
 from mmvae_jax.data.batching import gather_batch
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.loop import make_stretch
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.objectives import OBJECTIVES, Options
-from mmvae_jax.training import Training, init_state, make_stretch
+from mmvae_jax.training import Training, init_state
 
 ROWS = 4
 

@@ -19,7 +19,8 @@ from mmvae_jax.evaluation.likelihood import (
     joint_log_likelihood,
     marginal_log_likelihood,
 )
-from mmvae_jax.model import Modality, Model
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from tests.oracle import LinearGaussian
 

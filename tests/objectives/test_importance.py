@@ -97,7 +97,7 @@ def test_importance_weights_written_out(objective, posterior):
     """`log p(z) + sum_m w_m log p(x_m|z, s_m) - log q_mix(z)`, private latents, beta and a learned prior included."""
     oracle = LinearGaussian((4, 3, 5), latent_dim=2, private_dim=1)
     weights, beta = (1.0, 2.5, 0.5), 1.3
-    model = oracle.model("moe", posterior=posterior, learn_prior=True)
+    model = oracle.model("moe", posterior=posterior, prior="learned_scale")
     model = replace(
         model, modalities=tuple(replace(m, weight=w) for m, w in zip(model.modalities, weights, strict=True))
     )
@@ -168,7 +168,9 @@ class Overlap:
 
     def gradients(self, n: int, k: int) -> tuple[np.ndarray, np.ndarray, Params]:
         """Of plain IWAE and DReG under the same n keys, one flat vector each; and the parameters."""
-        model = self.oracle.model(self.fusion, posterior=self.posterior, learn_prior=self.fusion == "moe")
+        model = self.oracle.model(
+            self.fusion, posterior=self.posterior, prior="learned_scale" if self.fusion == "moe" else "standard"
+        )
         params = self.oracle.params(model, shift=0.3, log_scale=0.3)
         batch = self.oracle.sample(jax.random.key(3), 2)
         options = Options(importance_samples=k)
@@ -235,7 +237,7 @@ def test_dreg_has_less_variance_near_the_optimum_and_none_at_it():
 def mmvae_plus_by_definition(model: Model, params: Params, key: jax.Array, batch: Batch, k: int) -> jax.Array:
     """Palumbo et al. 2023, component by component and sample by sample; the bound, with its plain gradient."""
     codes = model.encode(params, batch)
-    prior, m = model.prior(params), len(model.modalities)
+    prior, m = model.generative_prior(params), len(model.modalities)
     experts = [jax.tree.map(lambda leaf, i=i: leaf[i], codes.shared) for i in range(m)]
     total = 0.0
     for i, own in enumerate(model.modalities):
@@ -262,7 +264,7 @@ def mmvae_plus_by_definition(model: Model, params: Params, key: jax.Array, batch
 @pytest.mark.parametrize("posterior", ["gaussian", "laplace"])
 def test_mmvae_plus_has_the_value_and_the_gradient_of_its_definition(posterior):
     oracle, k, n = LinearGaussian((4, 4), 2, private_dim=2), 2, 20_000
-    model = oracle.model("moe", posterior=posterior, learn_prior=True, auxiliary_prior=True)
+    model = oracle.model("moe", posterior=posterior, prior="learned_scale", auxiliary_prior=True)
     # With one private dimension the softmax would leave the auxiliary prior's scale nothing to learn.
     params = oracle.params(model, shift=0.3, log_scale=0.3)
     params["auxiliary_prior"] = {"m0": jnp.array([0.4, -0.4]), "m1": jnp.array([-0.2, 0.2])}

@@ -28,7 +28,7 @@ class LeftOut(NamedTuple):
 
 
 WITHOUT_PRIOR = {"prior_expert": "none"}
-MMVAE = {"posterior": "laplace", "learn_prior": True}
+MMVAE = {"posterior": "laplace", "prior": "learned_scale"}
 SAMPLED = Options(expectation="all", kl="sample")
 LEFT_OUT = [
     LeftOut("elbo", "poe", private_dim=1),

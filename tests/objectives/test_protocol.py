@@ -13,7 +13,6 @@ import pytest
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.model import Model
-from mmvae_jax.objectives import Options
 from mmvae_jax.training import Training, TrainState, init_state, train_step
 from mmvae_jax.zoo import MODELS
 from tests import toy
@@ -52,8 +51,9 @@ class Stepper:
 @functools.cache
 def stepper(row: str, kinds: str) -> Stepper:
     model = toy.model(row, toy.KINDS[kinds])
-    options = Options(importance_samples=2, random_subsets=1)
-    training = Training(MODELS[row].objective, learning_rate=2e-2, options=options)
+    objective = MODELS[row].objective
+    options = toy.options(objective, importance_samples=2, random_subsets=1)
+    training = Training(objective, learning_rate=2e-2, options=options)
     traces: list[int] = []
 
     @jax.jit
