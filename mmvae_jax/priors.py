@@ -31,7 +31,7 @@ class Density(Protocol):
 class Prior(Density, Protocol):
     """A density that posteriors are held against."""
 
-    def kl(self, q: Posterior) -> Float[Array, "*B"]:
+    def kl_from(self, q: Posterior) -> Float[Array, "*B"]:
         """KL(q || p) in nats; of a row that is not `closed` it is never asked for."""
         ...
 
@@ -49,7 +49,7 @@ class OfFamily(NamedTuple):
         """Log-density in nats, summed over D."""
         return self.density.log_prob(z)
 
-    def kl(self, q: Posterior) -> Float[Array, "*B"]:
+    def kl_from(self, q: Posterior) -> Float[Array, "*B"]:
         """KL(q || p) in nats."""
         return q.kl(self.density)
 

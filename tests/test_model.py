@@ -172,9 +172,10 @@ def test_learned_priors_start_standard_and_average_scale_one():
     points = jnp.array([[0.0, 0.0], [1.0, -2.0]])
     np.testing.assert_allclose(model.generative_prior(params).log_prob(points), [-np.log(4), -3 - np.log(4)], rtol=1e-6)
     params["prior"] = jnp.array([1.0, -1.0])
-    prior: Any = model.generative_prior(params)
+    prior: Any = model.expert_prior(params)
     assert isinstance(prior, Laplace)
     scale = np.exp(prior.log_scale)
+    assert model.generative_prior(params).density == prior
     np.testing.assert_allclose(scale, 2 * np.exp([1, -1]) / np.exp([1, -1]).sum(), rtol=1e-6)
 
 

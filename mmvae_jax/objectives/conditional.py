@@ -26,7 +26,7 @@ def jmvae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta:
     private = draw_private(model, codes, private_key, ())
     log_likelihoods = model.log_likelihoods(params, joint.sample(draw_key), batch, private.z)
     penalties = {
-        "kl": (beta, model.generative_prior(params).kl(joint)),
+        "kl": (beta, model.generative_prior(params).kl_from(joint)),
         "kl_single": (options.alpha, jnp.sum(joint.kl(singles), axis=0)),
         "kl_private": (beta * options.beta_style, jnp.sum(private.kl, -1)),
     }
@@ -86,7 +86,7 @@ def _lattice(
     live_below = jnp.isfinite(posteriors.log_weights)[smaller][:, None]
     tie = jnp.where(live_below, above.kl(below), 0.0)
     kl_tie = jnp.einsum("psb,pstb->b", rules[larger], tie)
-    kl = jnp.einsum("rsb,rsb->b", rules * single[:, None, None], model.generative_prior(params).kl(q))
+    kl = jnp.einsum("rsb,rsb->b", rules * single[:, None, None], model.generative_prior(params).kl_from(q))
     uses = jnp.einsum("rsb,rm->bm", rules, masks.astype(np.float32))
     penalties = {
         "kl": (beta, kl),

@@ -85,7 +85,7 @@ def weights(model: Model) -> Float[Array, "M"]:
 
 def component_kls(mixture: Mixture, prior: Prior) -> Float[Array, "B"]:
     """`sum_s w_s KL(q_s || p)`: the convexity bound on the mixture's KL."""
-    return weighted_sum(jnp.exp(mixture.log_weights), prior.kl(mixture.components))
+    return weighted_sum(jnp.exp(mixture.log_weights), prior.kl_from(mixture.components))
 
 
 def sampled_kl(mixture: Mixture, draws: Draws, prior: Prior) -> Float[Array, "B"]:
