@@ -9,7 +9,7 @@ from benchmarks.measure import Call, Work, sample
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.networks.convolution import conv_size
+from mmvae_jax.networks.windows import conv_size
 
 _CALLS = 6
 

@@ -74,13 +74,13 @@ def products_and_rest(scale: Scale, fusion: str) -> tuple[float, float]:
     run = polymnist_run(scale, None, fusion)
     batch = batch_at(run.split, run.split.arrays, run.plan, 0, scale.batch)
     compiled = in_place(partial(train_step, run.model, run.training)).lower(run.state, batch).compile()
-    products = Counter(_products(compiled.as_text() or ""))
+    products = Counter(matrix_products(compiled.as_text() or ""))
     cost: Any = compiled.cost_analysis()
     rest = cost["bytes accessed"] - sum(count * _product_bytes(*product) for product, count in products.items())
     return sum(count * _product_seconds(*product) for product, count in products.items()), rest
 
 
-def _products(program: str) -> Iterator[tuple[Any, ...]]:
+def matrix_products(program: str) -> Iterator[tuple[Any, ...]]:
     """Shapes and dimension numbers of every matrix product in a compiled program."""
     shapes = {name: _numbers(dims) for name, dims in findall(r"%([\w.-]+) = f32\[([\d,]*)\]", program)}
     for a, b, numbers in findall(r" dot\(%([\w.-]+), %([\w.-]+)\), (.*)", program):

@@ -1,6 +1,5 @@
 """Every fusion against products and mixtures built by hand, the published code's numbers, and every presence mask."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,9 +15,9 @@ from mmvae_jax.laplace import Laplace
 from mmvae_jax.mixture import Posterior
 from mmvae_jax.objectives.terms import component_kls
 from mmvae_jax.priors import OfFamily
+from tests.released import golden
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "polymnist_mopoe.npz"
 D = 3
 # All presence masks of three modalities, the empty one included: one a batch element.
 PRESENT = jnp.asarray(np.array(list(np.ndindex(2, 2, 2)), bool))
@@ -107,20 +106,19 @@ def test_defaults_are_the_published_ones():
     }
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no golden numbers in {GOLDEN.parent}")
 def test_mopoe_is_the_released_code():
     """All 31 subset posteriors and the KL bound of MultiVae's float64 computation."""
-    golden = np.load(GOLDEN)
-    experts = Gaussian(jnp.asarray(golden["experts_mean"]), jnp.asarray(golden["experts_log_var"]))
+    numbers = golden()
+    experts = Gaussian(jnp.asarray(numbers["experts_mean"]), jnp.asarray(numbers["experts_log_var"]))
     names = names_of(5)
     prior = gaussian.standard(8)
     q: Any = jax.jit(FUSIONS["mopoe"].joint)(experts, jnp.ones((6, 5), bool), prior)
     labels = [subsets.label(mask, names) for mask in subsets.powerset(5)]
-    order = [labels.index(name.replace("_", "+")) for name in golden["subset_names"]]
+    order = [labels.index(name.replace("_", "+")) for name in numbers["subset_names"]]
     assert sorted(order) == list(range(31))
-    np.testing.assert_allclose(np.asarray(q.components.mean)[order], golden["subset_mean"], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(q.components.log_var)[order], golden["subset_log_var"], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(component_kls(q, OfFamily(prior)).mean(), golden["mixture_kl_bound"], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(q.components.mean)[order], numbers["subset_mean"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(q.components.log_var)[order], numbers["subset_log_var"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(component_kls(q, OfFamily(prior)).mean(), numbers["mixture_kl_bound"], rtol=1e-5)
 
 
 def test_quotient_is_the_product_with_the_prior_of_experts_over_the_prior():

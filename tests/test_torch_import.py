@@ -29,8 +29,8 @@ from mmvae_jax.torch_import import (
     load_state_dict,
     model_params,
 )
+from tests.released import decoder_weights, encoder_weights, golden, with_biases
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "polymnist_mopoe.npz"
 NAMES = ("m0", "m1", "m2", "m3", "m4")
 
 
@@ -45,15 +45,8 @@ def polymnist(latent_dim=8, private_dim=0, names=NAMES, **options: Any):
     return Model(tuple(make), latent_dim, **options)
 
 
-@pytest.fixture(scope="module")
-def golden():
-    if not GOLDEN.is_file():
-        pytest.skip(f"no {GOLDEN}")
-    return load_state_dict(GOLDEN)
-
-
-def part(golden, prefix):
-    return {name.removeprefix(prefix): array for name, array in golden.items() if name.startswith(prefix)}
+def part(numbers, prefix):
+    return {name.removeprefix(prefix): array for name, array in numbers.items() if name.startswith(prefix)}
 
 
 def random_state(shapes, seed=0):
@@ -62,26 +55,11 @@ def random_state(shapes, seed=0):
 
 
 def encoder_state(latent_dim=8, private_dim=0):
-    hidden = latent_dim + private_dim
-    weights = {
-        "shared_encoder.0": (32, 3, 3, 3),
-        "shared_encoder.2": (64, 32, 3, 3),
-        "shared_encoder.4": (128, 64, 3, 3),
-        "shared_encoder.7": (hidden, 2048),
-        "class_mu": (latent_dim, hidden),
-        "class_logvar": (latent_dim, hidden),
-    }
-    if private_dim:
-        weights |= {"style_mu": (private_dim, hidden), "style_logvar": (private_dim, hidden)}
-    shapes = {f"{name}.weight": shape for name, shape in weights.items()}
-    return random_state(shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()})
+    return random_state(with_biases(encoder_weights(latent_dim, private_dim)))
 
 
 def decoder_state(inputs=8):
-    weights = {"decoder.3": (128, 64, 3, 3), "decoder.5": (64, 32, 3, 3), "decoder.7": (32, 3, 3, 3)}
-    shapes = {f"{name}.weight": shape for name, shape in weights.items()}
-    shapes |= {f"{name}.bias": shape[1:2] for name, shape in weights.items()}
-    return random_state(shapes | {"decoder.0.weight": (2048, inputs), "decoder.0.bias": (2048,)}, seed=1)
+    return random_state(with_biases(decoder_weights(inputs)), seed=1)
 
 
 def whole_state(names=NAMES):
@@ -117,38 +95,40 @@ def relu(x):
     return np.maximum(x, 0)
 
 
-def test_imported_networks_give_pytorchs_outputs(golden):
+def test_imported_networks_give_pytorchs_outputs():
+    numbers = golden()
     model = polymnist()
-    encoder, decoder = part(golden, "torch/encoder/"), part(golden, "torch/decoder/")
+    encoder, decoder = part(numbers, "torch/encoder/"), part(numbers, "torch/decoder/")
     state = {f"encoders.{m}.{name}": array for m in NAMES for name, array in encoder.items()}
     state |= {f"decoders.{m}.{name}": array for m in NAMES for name, array in decoder.items()}
     params = model_params(model, state)
     fresh = model.init(jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh)
-    x = golden["x_nchw"].transpose(0, 2, 3, 1).astype("f")
-    batch, z = model.batch(dict.fromkeys(NAMES, x)), jnp.asarray(golden["z"], jnp.float32)
+    x = numbers["x_nchw"].transpose(0, 2, 3, 1).astype("f")
+    batch, z = model.batch(dict.fromkeys(NAMES, x)), jnp.asarray(numbers["z"], jnp.float32)
     codes = model.encode(params, batch)
     decoded = model.decode(params, z)
     log_likelihoods = model.log_likelihoods(params, z, batch)
     mean, log_var = codes.shared
     for i, name in enumerate(NAMES):
-        close(mean[i], golden["encoder_mean"])
-        close(log_var[i], golden["encoder_log_var"])
-        close(decoded[name].mean().transpose(0, 3, 1, 2), golden["decoder_mean_nchw"])
-        close(log_likelihoods[:, i], golden["laplace_0_75_log_prob"])
+        close(mean[i], numbers["encoder_mean"])
+        close(log_var[i], numbers["encoder_log_var"])
+        close(decoded[name].mean().transpose(0, 3, 1, 2), numbers["decoder_mean_nchw"])
+        close(log_likelihoods[:, i], numbers["laplace_0_75_log_prob"])
 
 
-def test_subset_posteriors_and_kl_bound_are_multivaes(golden):
-    experts = Gaussian(*(jnp.asarray(golden[f"experts_{part}"], jnp.float32) for part in ("mean", "log_var")))
+def test_subset_posteriors_and_kl_bound_are_multivaes():
+    numbers = golden()
+    experts = Gaussian(*(jnp.asarray(numbers[f"experts_{part}"], jnp.float32) for part in ("mean", "log_var")))
     present, prior, mopoe = jnp.ones((6, 5), bool), standard(8), get_fusion("mopoe", NAMES)
     masks = subsets.powerset(5)
-    assert [subsets.label(mask, NAMES).replace("+", "_") for mask in masks] == list(golden["subset_names"])
+    assert [subsets.label(mask, NAMES).replace("+", "_") for mask in masks] == list(numbers["subset_names"])
     given = jax.vmap(lambda mask: mopoe.given(experts, present, mask, prior).components)(masks)
     joint = mopoe.joint(experts, present, prior)
     for mean, log_var in (jax.tree.map(lambda leaf: leaf[:, 0], given), joint.components):
-        close(mean, golden["subset_mean"])
-        close(log_var, golden["subset_log_var"])
-    close(component_kls(joint, OfFamily(prior)).mean(), golden["mixture_kl_bound"])
+        close(mean, numbers["subset_mean"])
+        close(log_var, numbers["subset_log_var"])
+    close(component_kls(joint, OfFamily(prior)).mean(), numbers["mixture_kl_bound"])
 
 
 def test_style_heads_become_the_private_latent():
@@ -185,8 +165,7 @@ def test_released_classifier_gives_pytorchs_logits():
         "encoder.7": (128, 980),
         "encoder.10": (10, 128),
     }
-    shapes = {f"{name}.weight": shape for name, shape in weights.items()}
-    state = random_state(shapes | {f"{name}.bias": shape[:1] for name, shape in weights.items()})
+    state = random_state(with_biases(weights))
     image = np.random.default_rng(3).uniform(size=(3, 28, 28))
     h = relu(torch_conv(image, state, "encoder.0", stride=2, padding=1))
     h = relu(torch_conv(h, state, "encoder.3", stride=2, padding=1))

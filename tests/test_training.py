@@ -13,7 +13,7 @@ import pytest
 from mmvae_jax.data.batching import Batch, fixed_split
 from mmvae_jax.errors import UserError
 from mmvae_jax.loop import Diverged, Progress, fit, in_place, make_stretch, slow_in_loops, steps_per_epoch
-from mmvae_jax.networks.convolution import conv2d
+from mmvae_jax.networks.operations import conv2d
 from mmvae_jax.objectives import OBJECTIVES, Options
 from mmvae_jax.training import Training, TrainState, init_state, train_step
 from tests.oracle import LinearGaussian

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Num
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.evaluation.chunks import chunks
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
-from mmvae_jax.networks.conv import Conv, images, planes
+from mmvae_jax.networks.layers import Conv, images, planes
 
 MAX_ROUND = 8192
 MAX_CLASSIFIED = 512

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.conv import Conv, images, planes
+from mmvae_jax.networks.layers import Conv, images, planes
 
 
 def _normalised(x: Float[Array, "C H W B"]) -> Float[Array, "C H W B"]:

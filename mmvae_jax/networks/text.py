@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from mmvae_jax.networks.conv import Conv, ConvTranspose, images, planes
+from mmvae_jax.networks.layers import Conv, ConvTranspose, images, planes
 
 
 class TextEncoder(nn.Module):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from benchmarks.profile import _products, main
+from benchmarks.profile import main, matrix_products
 
 
 def test_the_table_names_every_kind_of_operation(capsys):
@@ -23,6 +23,6 @@ def test_products_are_found_inside_loops_and_gradients():
         return jax.grad(lambda a: ((a @ b) ** 2).sum())(a).sum() + f(a, b) + 0 * unused.shape[0]
 
     program = jax.jit(g).lower(jnp.ones((40, 50)), jnp.ones((50, 50))).compile().as_text() or ""
-    products = list(_products(program))
+    products = list(matrix_products(program))
     assert ((40, 50), (50, 50), (((1,), (0,)), ((), ()))) in products
     assert len(products) == 3, "forward, backward and in the loop; what is not used is not counted"
