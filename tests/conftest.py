@@ -23,6 +23,14 @@ def quick_compile() -> Iterator[None]:
 
 
 @pytest.fixture
+def real_data() -> str:
+    """The folder of real data sets in the layout of their official files, named by `MMVAE_DATA`."""
+    if "MMVAE_DATA" not in os.environ:
+        pytest.skip("MMVAE_DATA names no folder of real data sets")
+    return os.environ["MMVAE_DATA"]
+
+
+@pytest.fixture
 def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws without a random number: the same noise, different in every latent dimension, wherever one is drawn.
 

@@ -20,24 +20,24 @@ from mmvae_jax.errors import UserError
 
 Arrays = Any
 Plan = dict[str, Array]
-Gather = Callable[[Arrays, Plan], tuple[dict[str, Array], Int[Array, " B"]]]
+Gather = Callable[[Arrays, Plan], tuple[dict[str, Array], Int[Array, "B"]]]
 
 
 class Batch(NamedTuple):
     """Tuples of all modalities, with what was observed of them.
 
     Attributes:
-        x: modality name -> array with leading axis B. Images are uint8 NHWC in 0..255 (or float32
-            in 0..1), text and labels int32. Entries of absent modalities are arbitrary: never use
-            them.
-        present: `present[b, m]` is true where modality m (in the data set's order) of tuple b was
-            observed.
-        label: the class of each tuple.
+      x: modality name -> array with leading axis B. Images are uint8 NHWC in 0..255 (or float32
+        in 0..1), text and labels int32. Entries of absent modalities are arbitrary: never use
+        them.
+      present: `present[b, m]` is true where modality m (in the data set's order) of tuple b was
+        observed.
+      label: the class of each tuple.
     """
 
     x: dict[str, Array]
     present: Bool[Array, "B M"]
-    label: Int[Array, " B"]
+    label: Int[Array, "B"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +45,15 @@ class Split:
     """One split of a data set: arrays on the device and the two functions that make tuples of them.
 
     Attributes:
-        arrays: pytree of device arrays, uint8 where possible. Pass it to jitted functions as an
-            argument: a closure would compile it in as a constant.
-        size: tuples in an epoch.
-        plan: `plan(arrays, key)` draws one epoch, a dict of arrays with leading axis `size`. Its
-            entry `index` says which tuple of the split a row is.
-        gather: `gather(arrays, rows)` makes the tuples of some rows of a plan: `(x, label)`.
-        modalities: names in the order of the columns of `presence`.
-        presence: `presence[index, m]` is true where modality m of that tuple is observed; None:
-            everywhere.
+      arrays: pytree of device arrays, uint8 where possible. Pass it to jitted functions as an
+        argument: a closure would compile it in as a constant.
+      size: tuples in an epoch.
+      plan: `plan(arrays, key)` draws one epoch, a dict of arrays with leading axis `size`. Its
+        entry `index` says which tuple of the split a row is.
+      gather: `gather(arrays, rows)` makes the tuples of some rows of a plan: `(x, label)`.
+      modalities: names in the order of the columns of `presence`.
+      presence: `presence[index, m]` is true where modality m of that tuple is observed; None:
+        everywhere.
     """
 
     arrays: Arrays
@@ -69,12 +69,12 @@ class Dataset:
     """A data set: its modalities, its two splits and where it came from.
 
     Attributes:
-        name: the name used in reports.
-        modalities: modality names, in the order of the columns of `Batch.present`.
-        train: the training split.
-        test: the test split; its tuples are the same under every key, only their order changes.
-        num_classes: number of values of `Batch.label`.
-        provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
+      name: the name used in reports.
+      modalities: modality names, in the order of the columns of `Batch.present`.
+      train: the training split.
+      test: the test split; its tuples are the same under every key, only their order changes.
+      num_classes: number of values of `Batch.label`.
+      provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
     """
 
     name: str
@@ -112,18 +112,18 @@ def fixed_plan(split: Split, key: Key[Array, ""]) -> Split:
 
 def fixed_split(
     x: dict[str, Array],
-    label: Int[Array, " N"],
+    label: Int[Array, "N"],
     presence: Bool[Array, "N M"] | None = None,
 ) -> Split:
     """Split of a data set whose tuples never change: an epoch is a random permutation.
 
     Args:
-        x: modality name -> array with leading axis N.
-        label: the class of each tuple.
-        presence: what is observed of each tuple, columns in the order of `x`; None: everything.
+      x: modality name -> array with leading axis N.
+      label: the class of each tuple.
+      presence: what is observed of each tuple, columns in the order of `x`; None: everything.
 
     Raises:
-        UserError: the modalities, labels and presence differ in length.
+      UserError: the modalities, labels and presence differ in length.
     """
     size = len(label)
     lengths = {name: len(values) for name, values in x.items()}
@@ -159,12 +159,12 @@ def batch_at(split: Split, arrays: Arrays, plan: Plan, start: Int[Array, ""] | i
     """The `batch_size` tuples of an epoch's plan from row `start` on; jittable in `start`.
 
     Args:
-        split: where the functions come from (static under jit).
-        arrays: `split.arrays`, passed as an argument so that jit does not compile them in.
-        plan: `split.plan(arrays, key)`.
-        start: first row. A start beyond `size - batch_size` is moved back to it, as by
-            `lax.dynamic_slice`.
-        batch_size: number of tuples, at most `split.size`.
+      split: where the functions come from (static under jit).
+      arrays: `split.arrays`, passed as an argument so that jit does not compile them in.
+      plan: `split.plan(arrays, key)`.
+      start: first row. A start beyond `size - batch_size` is moved back to it, as by
+        `lax.dynamic_slice`.
+      batch_size: number of tuples, at most `split.size`.
     """
     rows = jax.tree.map(lambda values: lax.dynamic_slice_in_dim(values, start, batch_size), plan)
     return gather_batch(split, arrays, rows)
@@ -174,53 +174,8 @@ def take(split: Split, key: Key[Array, ""], n: int) -> Batch:
     """The first n tuples of the epoch that `key` draws, for evaluation and pictures.
 
     Raises:
-        UserError: n is not between 1 and the size of the split.
+      UserError: n is not between 1 and the size of the split.
     """
     if not 1 <= n <= split.size:
         raise UserError(f"{n} tuples asked of a split of {split.size}: ask for 1 to {split.size}")
     return batch_at(split, split.arrays, split.plan(split.arrays, key), 0, n)
-
-
-def supervision_presence(key: Key[Array, ""], n: int, m: int, level: float) -> Bool[Array, "n m"]:
-    """Presence under weak supervision: some tuples complete, every other one with one modality.
-
-    SVAE paper (2021), section 5: at supervision level 10 %, 10 % of the training tuples are paired
-    and the others unpaired. Each modality keeps an equal share (to within one) of the unpaired
-    tuples.
-
-    Args:
-        key: draws which tuples are complete and which modality each other tuple keeps.
-        n: number of tuples.
-        m: number of modalities.
-        level: fraction of complete tuples, 0 to 1; `round(level * n)` tuples are complete.
-
-    Raises:
-        UserError: level is outside 0..1.
-    """
-    if not 0.0 <= level <= 1.0:
-        raise UserError(f"supervision level {level}: give a fraction from 0 to 1")
-    rank = jax.random.permutation(key, n)
-    complete = round(level * n)
-    return (rank < complete)[:, None] | (rank[:, None] % m == jnp.arange(m))
-
-
-def dropped_presence(key: Key[Array, ""], n: int, m: int, p: float) -> Bool[Array, "n m"]:
-    """Presence where each modality is dropped with probability p, but never all of a tuple.
-
-    Drops are independent. A tuple that would lose everything keeps one modality, drawn uniformly.
-
-    Args:
-        key: draws the drops.
-        n: number of tuples.
-        m: number of modalities.
-        p: probability of a drop, 0 to 1.
-
-    Raises:
-        UserError: p is outside 0..1.
-    """
-    if not 0.0 <= p <= 1.0:
-        raise UserError(f"drop probability {p}: give one from 0 to 1")
-    drop_key, keep_key = jax.random.split(key)
-    kept = jax.random.bernoulli(drop_key, 1.0 - p, (n, m))
-    rescued = jax.nn.one_hot(jax.random.randint(keep_key, (n,), 0, m), m, dtype=bool)
-    return jnp.where(kept.any(axis=1, keepdims=True), kept, rescued)

@@ -14,13 +14,13 @@ def download(name: str, base: str, files: list[str]) -> dict[str, Path]:
     tensorflow to unpack gzip files (tensorflow/datasets issue 11058), this function does not.
 
     Args:
-        name: the data set's name at tfds, which is the folder's name below
-            `$TFDS_DATA_DIR/downloads`.
-        base: the files' common address, with a slash at its end.
-        files: their names.
+      name: the data set's name at tfds, which is the folder's name below
+        `$TFDS_DATA_DIR/downloads`.
+      base: the files' common address, with a slash at its end.
+      files: their names.
 
     Raises:
-        UserError: tensorflow_datasets is not installed, or a download fails.
+      UserError: tensorflow_datasets is not installed, or a download fails.
     """
     try:
         import tensorflow_datasets as tfds

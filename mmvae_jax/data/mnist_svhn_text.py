@@ -16,15 +16,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Int32, Key, UInt8
 
-from mmvae_jax.data.batching import (
-    Dataset,
-    Plan,
-    Split,
-    fingerprint,
-    fixed_plan,
-    supervision_presence,
-)
+from mmvae_jax.data.batching import Dataset, Plan, Split, fingerprint, fixed_plan
 from mmvae_jax.data.mnist import Digits, load_digits
+from mmvae_jax.data.presence import supervision_presence
 from mmvae_jax.data.svhn import HouseNumbers, load_svhn
 from mmvae_jax.errors import UserError
 
@@ -38,21 +32,21 @@ class Pools(NamedTuple):
     """The items that the triples of a split are drawn from.
 
     Attributes:
-        mnist: grey images.
-        mnist_labels: their classes.
-        svhn: colour images.
-        svhn_labels: their classes.
-        mnist_slots: where, among the items sorted by class, those stand that a pairing uses: of
-            every class the first c, c being the smaller of the two pools' counts.
-        svhn_slots: as `mnist_slots`; equal places have equal classes.
+      mnist: grey images.
+      mnist_labels: their classes.
+      svhn: colour images.
+      svhn_labels: their classes.
+      mnist_slots: where, among the items sorted by class, those stand that a pairing uses: of
+        every class the first c, c being the smaller of the two pools' counts.
+      svhn_slots: as `mnist_slots`; equal places have equal classes.
     """
 
     mnist: UInt8[Array, "N 28 28 1"]
-    mnist_labels: Int[Array, " N"]
+    mnist_labels: Int[Array, "N"]
     svhn: UInt8[Array, "L 32 32 3"]
-    svhn_labels: Int[Array, " L"]
-    mnist_slots: Int[Array, " C"]
-    svhn_slots: Int[Array, " C"]
+    svhn_labels: Int[Array, "L"]
+    mnist_slots: Int[Array, "C"]
+    svhn_slots: Int[Array, "C"]
 
 
 def text_to_strings(text: Int[np.ndarray, "N T"] | Int[Array, "N T"]) -> list[str]:
@@ -79,12 +73,12 @@ def draw_triples(pools: Pools, key: Key[Array, ""], pairings: int) -> Plan:
     most.
 
     Returns:
-        `index`, `mnist`, `svhn` (items) and `place` (of the name in the string), each [pairings *
-        C].
+      `index`, `mnist`, `svhn` (items) and `place` (of the name in the string), each [pairings *
+      C].
     """
     pair_key, place_key, order_key = jax.random.split(key, 3)
 
-    def matched(key: Key[Array, ""]) -> tuple[Int[Array, " C"], Int[Array, " C"]]:
+    def matched(key: Key[Array, ""]) -> tuple[Int[Array, "C"], Int[Array, "C"]]:
         mnist_key, svhn_key = jax.random.split(key)
         mnist = _shuffled_by_class(mnist_key, pools.mnist_labels)[pools.mnist_slots]
         return mnist, _shuffled_by_class(svhn_key, pools.svhn_labels)[pools.svhn_slots]
@@ -98,11 +92,11 @@ def draw_triples(pools: Pools, key: Key[Array, ""], pairings: int) -> Plan:
     return {"index": order, "mnist": mnist, "svhn": svhn, "place": place}
 
 
-def _shuffled_by_class(key: Key[Array, ""], labels: Int[Array, " N"]) -> Int[Array, " N"]:
+def _shuffled_by_class(key: Key[Array, ""], labels: Int[Array, "N"]) -> Int[Array, "N"]:
     return jnp.lexsort((jax.random.uniform(key, labels.shape), labels))
 
 
-def _gather(pools: Pools, rows: Plan, modalities: tuple[str, ...]) -> tuple[dict[str, Array], Int[Array, " B"]]:
+def _gather(pools: Pools, rows: Plan, modalities: tuple[str, ...]) -> tuple[dict[str, Array], Int[Array, "B"]]:
     label = pools.mnist_labels[rows["mnist"]]
     text = jnp.asarray(_name_table())[label, rows["place"]]
     x = (pools.mnist[rows["mnist"]], pools.svhn[rows["svhn"]], text)
@@ -121,9 +115,9 @@ def _split(pools: Pools, pairings: int, modalities: tuple[str, ...]) -> Split:
 
 def _pools(
     images: UInt8[np.ndarray, "N 28 28"],
-    labels: Int[np.ndarray, " N"],
+    labels: Int[np.ndarray, "N"],
     colour_images: UInt8[np.ndarray, "L 32 32 3"],
-    colour_labels: Int[np.ndarray, " L"],
+    colour_labels: Int[np.ndarray, "L"],
 ) -> Pools:
     counts = np.stack([np.bincount(pool, minlength=10) for pool in (labels, colour_labels)])
     used, first = counts.min(axis=0), np.cumsum(counts, axis=1) - counts
@@ -153,16 +147,16 @@ def mnist_svhn_text(
     its numbers cannot be mistaken for SVHN's.
 
     Args:
-        data: "embedded" (5,000 digits and the stand-in for SVHN, see `svhn.stand_in`), "tfds", or a
-            data root with mnist/ and svhn/.
-        text: whether the text is a modality.
-        pairings: how often an item is paired.
-        supervision: fraction of complete training tuples; every other keeps one modality. It counts
-            tuples: with pairings=1 an item belongs to one tuple only.
-        seed: draws which tuples keep which modality.
+      data: "embedded" (5,000 digits and the stand-in for SVHN, see `svhn.stand_in`), "tfds", or a
+        data root with mnist/ and svhn/.
+      text: whether the text is a modality.
+      pairings: how often an item is paired.
+      supervision: fraction of complete training tuples; every other keeps one modality. It counts
+        tuples: with pairings=1 an item belongs to one tuple only.
+      seed: draws which tuples keep which modality.
 
     Raises:
-        UserError: fewer than one pairing, a fraction outside 0..1, or unusable data.
+      UserError: fewer than one pairing, a fraction outside 0..1, or unusable data.
     """
     if pairings < 1:
         raise UserError(f"{pairings} pairings: give at least 1")

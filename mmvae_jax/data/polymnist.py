@@ -52,13 +52,13 @@ class Ingredients(NamedTuple):
     """What the tuples of a split are composed of.
 
     Attributes:
-        digits: grey images, 0 background to 255 ink.
-        labels: their classes.
-        backgrounds: one picture a modality; sizes may differ.
+      digits: grey images, 0 background to 255 ink.
+      labels: their classes.
+      backgrounds: one picture a modality; sizes may differ.
     """
 
     digits: UInt8[Array, "N 28 28"]
-    labels: Int[Array, " N"]
+    labels: Int[Array, "N"]
     backgrounds: tuple[UInt8[Array, "H W 3"], ...]
 
 
@@ -75,7 +75,7 @@ def embedded_backgrounds() -> Backgrounds:
     """Five photographs of installed packages: hubble deep field, flower, rocket, retina, coffee.
 
     Raises:
-        UserError: scikit-image or scikit-learn is not installed.
+      UserError: scikit-image or scikit-learn is not installed.
     """
     paths = [package_folder(package) / path for package, path in _EMBEDDED]
     pictures = {path.stem: _picture(path) for path in paths}
@@ -86,7 +86,7 @@ def backgrounds_from(folder: Path | str) -> Backgrounds:
     """The pictures 1 to 5 (.jpg, .jpeg or .png) of a folder, in that order.
 
     Raises:
-        UserError: the folder or a picture is missing, cannot be decoded or is smaller than 28x28.
+      UserError: the folder or a picture is missing, cannot be decoded or is smaller than 28x28.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -124,7 +124,7 @@ def draw_tuples(ingredients: Ingredients, key: Key[Array, ""]) -> Plan:
     epoch.
 
     Returns:
-        `index` [N], `digit` [N, 5] and `corner` [N, 5, 2], the crops' top left pixel (row, column).
+      `index` [N], `digit` [N, 5] and `corner` [N, 5, 2], the crops' top left pixel (row, column).
     """
     pair_key, crop_key, order_key = jax.random.split(key, 3)
     size, count = len(ingredients.labels), len(ingredients.backgrounds)
@@ -136,7 +136,7 @@ def draw_tuples(ingredients: Ingredients, key: Key[Array, ""]) -> Plan:
     return {"index": order, "digit": digit[order], "corner": corner}
 
 
-def compose(ingredients: Ingredients, rows: Plan) -> tuple[dict[str, UInt8[Array, "B 28 28 3"]], Int[Array, " B"]]:
+def compose(ingredients: Ingredients, rows: Plan) -> tuple[dict[str, UInt8[Array, "B 28 28 3"]], Int[Array, "B"]]:
     """The tuples of some rows of a plan: crops, colours inverted where the digit exceeds 127."""
     x = {}
     for m, (name, picture) in enumerate(zip(MODALITIES, ingredients.backgrounds, strict=True)):
@@ -152,7 +152,7 @@ def _crops(picture: UInt8[Array, "H W 3"], corner: Int[Array, "B 2"]) -> UInt8[A
 
 def _split(
     images: UInt8[np.ndarray, "N 28 28"],
-    labels: Int[np.ndarray, " N"],
+    labels: Int[np.ndarray, "N"],
     backgrounds: tuple[UInt8[Array, "H W 3"], ...],
 ) -> Split:
     ingredients = Ingredients(jnp.asarray(images), jnp.asarray(labels), backgrounds)
@@ -163,8 +163,8 @@ def compose_dataset(digits: Digits, backgrounds: Backgrounds) -> Dataset:
     """PolyMNIST from digits and backgrounds: training tuples anew every epoch, test tuples fixed.
 
     Args:
-        digits: what to draw.
-        backgrounds: five pictures by name and their source, as of `embedded_backgrounds`.
+      digits: what to draw.
+      backgrounds: five pictures by name and their source, as of `embedded_backgrounds`.
     """
     pictures = backgrounds.pictures
     on_device = tuple(map(jnp.asarray, pictures.values()))
@@ -186,13 +186,13 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None) -> Dataset
     """PolyMNIST of `--data=embedded|tfds|<folder>`.
 
     Args:
-        data: "embedded" (5,000 digits), "tfds" (all of MNIST, downloaded), or a folder: a data root
-            with the release in `polymnist/` (or `PolyMNIST/MMNIST/`), else with `mnist/` and maybe
-            `polymnist_backgrounds/`; or the folder of MNIST's idx files; or that of the release.
-        backgrounds: folder of the pictures 1 to 5; None: the data root's, else the embedded ones.
+      data: "embedded" (5,000 digits), "tfds" (all of MNIST, downloaded), or a folder: a data root
+        with the release in `polymnist/` (or `PolyMNIST/MMNIST/`), else with `mnist/` and maybe
+        `polymnist_backgrounds/`; or the folder of MNIST's idx files; or that of the release.
+      backgrounds: folder of the pictures 1 to 5; None: the data root's, else the embedded ones.
 
     Raises:
-        UserError: nothing usable there, or its files are damaged.
+      UserError: nothing usable there, or its files are damaged.
     """
     if data in ("embedded", "tfds"):
         return compose_dataset(load_digits(data), _backgrounds(backgrounds))

@@ -30,12 +30,12 @@ def release(folder: Path, modalities: tuple[str, ...]) -> Dataset:
     Files are paired by name, in the order of (index, label), whatever the file system's order.
 
     Args:
-        folder: has train/ and test/, each with one subfolder a modality.
-        modalities: the subfolders' names.
+      folder: has train/ and test/, each with one subfolder a modality.
+      modalities: the subfolders' names.
 
     Raises:
-        UserError: a folder is missing or empty, a name is foreign, modalities have different names,
-            or a picture cannot be decoded or is not 28x28.
+      UserError: a folder is missing or empty, a name is foreign, modalities have different names,
+        or a picture cannot be decoded or is not 28x28.
     """
     train, test = (_read_split(folder / split, modalities) for split in ("train", "test"))
     leaves = jax.tree.leaves((train.arrays, test.arrays))

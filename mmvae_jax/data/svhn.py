@@ -42,27 +42,27 @@ class HouseNumbers(NamedTuple):
     """Colour 32x32 images of ten classes, split into training and test.
 
     Attributes:
-        train_images: uint8 RGB.
-        train_labels: classes 0 to 9 (the official files' 10 is 0 here).
-        test_images: as `train_images`.
-        test_labels: as `train_labels`.
-        source: where they came from, for the report; a stand-in says so.
-        name: what the modality is called.
+      train_images: uint8 RGB.
+      train_labels: classes 0 to 9 (the official files' 10 is 0 here).
+      test_images: as `train_images`.
+      test_labels: as `train_labels`.
+      source: where they came from, for the report; a stand-in says so.
+      name: what the modality is called.
     """
 
     train_images: UInt8[np.ndarray, "N 32 32 3"]
-    train_labels: Int32[np.ndarray, " N"]
+    train_labels: Int32[np.ndarray, "N"]
     test_images: UInt8[np.ndarray, "T 32 32 3"]
-    test_labels: Int32[np.ndarray, " T"]
+    test_labels: Int32[np.ndarray, "T"]
     source: str
     name: str = "svhn"
 
 
-def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np.ndarray, " N"]]:
+def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np.ndarray, "N"]]:
     """Images and labels of an official cropped-digit file, X [32, 32, 3, N] and y with 10 for zero.
 
     Raises:
-        UserError: missing, damaged, or not such a file.
+      UserError: missing, damaged, or not such a file.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,7 +90,7 @@ def official_svhn(folder: Path | str) -> HouseNumbers:
     """SVHN of the official train_32x32.mat and test_32x32.mat in a folder.
 
     Raises:
-        UserError: a file is missing or damaged.
+      UserError: a file is missing or damaged.
     """
     train, test = (read_mat(Path(folder) / name) for name in _FILES)
     return HouseNumbers(*train, *test, f"SVHN files in {folder}")
@@ -100,11 +100,11 @@ def load_svhn(data: str) -> HouseNumbers:
     """House numbers of `--data=embedded|tfds|<folder>`.
 
     Args:
-        data: "embedded" (the stand-in), "tfds" (the official files, downloaded), a data root with
-            the subfolder svhn/, or the folder of the official files.
+      data: "embedded" (the stand-in), "tfds" (the official files, downloaded), a data root with
+        the subfolder svhn/, or the folder of the official files.
 
     Raises:
-        UserError: no such data, or its files are damaged.
+      UserError: no such data, or its files are damaged.
     """
     if data == "embedded":
         return stand_in(embedded_digits())
@@ -129,7 +129,7 @@ def stand_in(digits: Digits) -> HouseNumbers:
     lowered. Drawn by a fixed seed: the same on every machine.
 
     Args:
-        digits: what to draw. Training and test pictures share none.
+      digits: what to draw. Training and test pictures share none.
     """
     rng = np.random.default_rng(_STAND_IN_SEED)
     photos = [_photo(package_folder(package) / path) for package, path in _STAND_IN_PHOTOS]

@@ -1,4 +1,4 @@
-"""Small files in the official layouts, and the real ones where a machine has them."""
+"""Small files in the official layouts."""
 
 import gzip
 import struct
@@ -11,8 +11,6 @@ from PIL import Image
 from scipy.io import savemat
 
 from mmvae_jax.errors import UserError
-
-REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -31,14 +29,6 @@ def error_of() -> Callable[..., str]:
         return str(caught.value)
 
     return call
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real data sets, `../shared/data`."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no real data in {REAL_DATA}")
-    return REAL_DATA
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_folder_is_a_root_or_the_data_set_itself(idx_folder, error_of):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_real_official_files(real_data, name):
-    digits = load_digits(str(real_data), name)
+    digits = load_digits(real_data, name)
     assert digits.train_images.shape == (60_000, 28, 28)
     assert digits.test_images.shape == (10_000, 28, 28)
     expected = [6000] * 10 if name == "fashion_mnist" else [5923, 6742, 5958, 6131, 5842]

@@ -124,7 +124,7 @@ def test_mistakes(idx_folder, error_of):
 
 
 def test_real_files(real_data):
-    dataset = mnist_svhn_text(str(real_data))
+    dataset = mnist_svhn_text(real_data)
     assert dataset.train.size == 20 * 9083
     label = take(dataset.test, jax.random.key(0), dataset.test.size).label
     assert np.bincount(label).tolist() == [141, 432, 312, 215, 169, 177, 157, 162, 118, 117]

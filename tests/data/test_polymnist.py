@@ -167,7 +167,7 @@ def test_fingerprint_tells_digits_and_backgrounds_apart(idx_folder, background_f
 
 
 def test_real_mnist_with_the_papers_backgrounds(real_data):
-    dataset = polymnist(str(real_data))
+    dataset = polymnist(real_data)
     assert (dataset.train.size, dataset.test.size) == (60_000, 10_000)
     signal = [float(part.split()[-1]) for part in dataset.provenance["background_signal"].split(",")]
     assert signal == pytest.approx([0.06, 0.35, 0.27, 0.65, 0.07], abs=0.006)

@@ -93,6 +93,6 @@ def test_stand_ins_are_coloured_and_the_same_every_time(made_up):
 
 
 def test_real_files(real_data):
-    numbers = load_svhn(str(real_data))
+    numbers = load_svhn(real_data)
     assert (len(numbers.train_labels), len(numbers.test_labels)) == (9083, 2000)
     assert np.bincount(numbers.test_labels).tolist()[:3] == [141, 432, 312]

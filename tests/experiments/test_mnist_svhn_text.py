@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ from mmvae_jax.model import Model
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 TINY = [
     "--latent-dim", "4", "--batch-size", "16", "--steps", "3", "--pairings", "1", "--log-likelihood-samples", "2",
     "--log-likelihood-examples", "8", "--test-examples", "40", "--probe-train-examples", "60", "--joint-samples", "20",
@@ -85,10 +83,8 @@ def test_a_run_calls_the_stand_in_so_wherever_its_numbers_appear(tmp_path):
     assert "stand-in for SVHN" in (out / "report.html").read_text()
 
 
-def test_real_files_are_svhn():
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no real data in {REAL_DATA}")
-    dataset = EXPERIMENT.load(config(f"--data={REAL_DATA}"))
+def test_real_files_are_svhn(real_data):
+    dataset = EXPERIMENT.load(config(f"--data={real_data}"))
     assert dataset.modalities == ("mnist", "svhn", "text")
     assert {f"probe/{name}" for name in dataset.modalities} <= set(EXPERIMENT.expected or {})
 

@@ -1,0 +1,109 @@
+"""Models of one modality, alone (a VAE) or given another (a conditional VAE)."""
+
+from dataclasses import dataclass
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num
+
+from mmvae_jax import gaussian, likelihoods
+from mmvae_jax.baselines.descent import descend
+from mmvae_jax.gaussian import Gaussian
+from mmvae_jax.modality import Modality
+from mmvae_jax.model import Model, Params
+from mmvae_jax.networks.inference import InferenceNetwork
+
+
+def unimodal_vae(modality: Modality, latent_dim: int) -> Model:
+    """The VAE of one modality (Kingma & Welling 2014): `q(z|x)` is the encoder's output, without a prior expert."""
+    return Model((modality,), latent_dim, "poe", prior_expert="none")
+
+
+@dataclass(frozen=True)
+class CVAE:
+    """The conditional VAE `p(x|y) = int p(x|z, y) N(z; 0, I) dz` (Sohn et al. 2015), with `q(z|x, y)`.
+
+    Attributes:
+      target: x; its decoder reads z and the features of y side by side, [N, D + F].
+      condition: y; its encoder makes the features, one copy for q and one for p, and its decoder is not used.
+      latent_dim: D.
+      joint_width: hidden width of q.
+    """
+
+    target: Modality
+    condition: Modality
+    latent_dim: int
+    joint_width: int = 512
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Fresh parameters."""
+        inference_key, condition_key, decoder_key = jax.random.split(key, 3)
+        x, y = self.target.example, self.condition.example
+        condition = self.condition.encoder.init(condition_key, y).get("params", {})
+        z = self._with_features({"condition": condition}, jnp.zeros((1, self.latent_dim)), y)
+        return {
+            "inference": self._inference.init(inference_key, x, y)["params"],
+            "condition": condition,
+            "decoder": self.target.decoder.init(decoder_key, z)["params"],
+        }
+
+    def posterior(self, params: Params, x: Num[Array, "B *shape"], y: Num[Array, "B ..."]) -> Gaussian:
+        """q(z|x, y), leaves [B, D]."""
+        return Gaussian.from_outputs(jnp.asarray(self._inference.apply({"params": params["inference"]}, x, y)))
+
+    def decode(self, params: Params, z: Float[Array, "K B D"], y: Num[Array, "B ..."]) -> distrax.Distribution:
+        """p(x|z, y), one batch entry per element of x."""
+        z = self._with_features(params, z, y)
+        output = jnp.asarray(self.target.decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1])))
+        return self.target.distribution(output.reshape(*z.shape[:-1], *output.shape[1:]))
+
+    def loss(
+        self, params: Params, key: Key[Array, ""], x: Num[Array, "B *shape"], y: Num[Array, "B ..."]
+    ) -> Float[Array, ""]:
+        """The negative bound `E_q[log p(x|z, y)] - KL(q(z|x, y) || N(0, I))` in nats, averaged over the batch."""
+        posterior = self.posterior(params, x, y)
+        log_likelihood = self._log_likelihood(params, posterior.sample(key, (1,)), x, y)[0]
+        return jnp.mean(posterior.kl(gaussian.standard(self.latent_dim)) - log_likelihood)
+
+    def log_likelihood(
+        self, params: Params, key: Key[Array, ""], x: Num[Array, "B *shape"], y: Num[Array, "B ..."], samples: int
+    ) -> Float[Array, "B"]:
+        """log p(x|y) in nats by importance sampling, `log 1/K sum_k p(x|z_k, y) p(z_k) / q(z_k|x, y)`, K = samples."""
+        posterior = self.posterior(params, x, y)
+        z = posterior.sample(key, (samples,))
+        log_ratio = gaussian.standard(self.latent_dim).log_prob(z) - posterior.log_prob(z)
+        return jax.nn.logsumexp(self._log_likelihood(params, z, x, y) + log_ratio, axis=0) - jnp.log(samples)
+
+    def generate(
+        self, params: Params, key: Key[Array, ""], y: Num[Array, "B ..."], samples: int = 1
+    ) -> Num[Array, "samples B *shape"]:
+        """The mean (mode, for class indices) of p(x|z, y) at draws z of the prior."""
+        z = jax.random.normal(key, (samples, len(y), self.latent_dim))
+        return likelihoods.point_estimate(self.decode(params, z, y))
+
+    def fit(
+        self,
+        x: Num[Array, "N *shape"],
+        y: Num[Array, "N ..."],
+        key: Key[Array, ""],
+        steps: int,
+        batch_size: int = 100,
+        learning_rate: float = 1e-3,
+    ) -> Params:
+        """Parameters after so many steps of Adam on pairs."""
+        init_key, run_key = jax.random.split(key)
+        return descend(self.loss, self.init(init_key), (x, y), run_key, steps, batch_size, learning_rate)
+
+    @property
+    def _inference(self) -> InferenceNetwork:
+        return InferenceNetwork((self.target.encoder, self.condition.encoder), 2 * self.latent_dim, self.joint_width)
+
+    def _with_features(self, params: Params, z: Float[Array, "*K B D"], y: Num[Array, "B ..."]) -> Array:
+        features = jnp.asarray(self.condition.encoder.apply({"params": params["condition"]}, y))
+        return jnp.concatenate([z, jnp.broadcast_to(features, (*z.shape[:-1], features.shape[-1]))], -1)
+
+    def _log_likelihood(
+        self, params: Params, z: Float[Array, "K B D"], x: Num[Array, "B *shape"], y: Num[Array, "B ..."]
+    ) -> Float[Array, "K B"]:
+        return likelihoods.log_prob(self.decode(params, z, y), x, len(self.target.shape))
