@@ -121,7 +121,7 @@ def closed_forms(plan: Plan) -> dict[str, float]:
 
     ours, theirs = _on_both(forms, (experts, points))
     found = {name: _difference(ours[name], theirs[name]) for name in theirs}
-    return _checked(found)
+    return within_tolerance(found)
 
 
 def one_step(plan: Plan) -> dict[str, float]:
@@ -136,7 +136,7 @@ def one_step(plan: Plan) -> dict[str, float]:
         "params": _distance(ours.params, theirs.params),
         "moments": _distance(ours.opt_state, theirs.opt_state),
     }
-    return _checked(found)
+    return within_tolerance(found)
 
 
 def _on_both(function: Callable, arguments: PyTree) -> tuple[Any, Any]:
@@ -159,7 +159,12 @@ def _distance(ours: PyTree, theirs: PyTree) -> float:
     return max(difference / norm for difference, norm in norms if norm > 0)
 
 
-def _checked(differences: dict[str, float]) -> dict[str, float]:
+def within_tolerance(differences: dict[str, float]) -> dict[str, float]:
+    """The differences, if all are small.
+
+    Raises:
+      AssertionError: one is not.
+    """
     far = {name: value for name, value in differences.items() if not value <= _TOLERANCE}
     if far:
         raise AssertionError(f"differs from the CPU by more than {_TOLERANCE}: {far}")

@@ -19,7 +19,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from mmvae_jax.baselines.descent import descend
 from mmvae_jax.baselines.models import unimodal_vae
-from mmvae_jax.errors import UserError
+from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.loop import fit
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Params
@@ -84,8 +84,7 @@ def accuracy(
       UserError: unknown name, unequal lengths, values outside [0, 1], or fewer than two classes among the labels.
     """
     data = Data(np.asarray(train_x), np.asarray(train_y), np.asarray(test_x))
-    if name not in BASELINES:
-        raise UserError(f"unknown baseline {name!r}: choose one of {', '.join(BASELINES)}")
+    check_choice(name, BASELINES, "baseline")
     lengths = ((len(train_x), len(train_y)), (len(test_x), len(test_y)))
     if any(rows != labels for rows, labels in lengths):
         raise UserError(f"train and test have {lengths} (rows, labels): give one label a row, -1 for none")

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 import distrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from mmvae_jax import gaussian, likelihoods
 from mmvae_jax.baselines.descent import descend
+from mmvae_jax.errors import UserError
 from mmvae_jax.gaussian import Gaussian
+from mmvae_jax.inputs import checked
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.inference import InferenceNetwork
+
+Data = Num[Array, "B ..."] | Num[np.ndarray, "B ..."]
 
 
 def unimodal_vae(modality: Modality, latent_dim: int) -> Model:
@@ -23,6 +28,8 @@ def unimodal_vae(modality: Modality, latent_dim: int) -> Model:
 @dataclass(frozen=True)
 class CVAE:
     """The conditional VAE `p(x|y) = int p(x|z, y) N(z; 0, I) dz` (Sohn et al. 2015), with `q(z|x, y)`.
+
+    Its functions take data as `Model`'s do: they are checked, and uint8 pixels are scaled to [0, 1].
 
     Attributes:
       target: x; its decoder reads z and the features of y side by side, [N, D + F].
@@ -48,27 +55,24 @@ class CVAE:
             "decoder": self.target.decoder.init(decoder_key, z)["params"],
         }
 
-    def posterior(self, params: Params, x: Num[Array, "B *shape"], y: Num[Array, "B ..."]) -> Gaussian:
+    def posterior(self, params: Params, x: Data, y: Data) -> Gaussian:
         """q(z|x, y), leaves [B, D]."""
-        return Gaussian.from_outputs(jnp.asarray(self._inference.apply({"params": params["inference"]}, x, y)))
+        inputs = _in_units(self.target, x), _in_units(self.condition, y)
+        return Gaussian.from_outputs(jnp.asarray(self._inference.apply({"params": params["inference"]}, *inputs)))
 
-    def decode(self, params: Params, z: Float[Array, "K B D"], y: Num[Array, "B ..."]) -> distrax.Distribution:
+    def decode(self, params: Params, z: Float[Array, "K B D"], y: Data) -> distrax.Distribution:
         """p(x|z, y), one batch entry per element of x."""
         z = self._with_features(params, z, y)
         output = jnp.asarray(self.target.decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1])))
         return self.target.distribution(output.reshape(*z.shape[:-1], *output.shape[1:]))
 
-    def loss(
-        self, params: Params, key: Key[Array, ""], x: Num[Array, "B *shape"], y: Num[Array, "B ..."]
-    ) -> Float[Array, ""]:
+    def loss(self, params: Params, key: Key[Array, ""], x: Data, y: Data) -> Float[Array, ""]:
         """The negative bound `E_q[log p(x|z, y)] - KL(q(z|x, y) || N(0, I))` in nats, averaged over the batch."""
         posterior = self.posterior(params, x, y)
         log_likelihood = self._log_likelihood(params, posterior.sample(key, (1,)), x, y)[0]
         return jnp.mean(posterior.kl(gaussian.standard(self.latent_dim)) - log_likelihood)
 
-    def log_likelihood(
-        self, params: Params, key: Key[Array, ""], x: Num[Array, "B *shape"], y: Num[Array, "B ..."], samples: int
-    ) -> Float[Array, "B"]:
+    def log_likelihood(self, params: Params, key: Key[Array, ""], x: Data, y: Data, samples: int) -> Float[Array, "B"]:
         """log p(x|y) in nats by importance sampling, `log 1/K sum_k p(x|z_k, y) p(z_k) / q(z_k|x, y)`, K = samples."""
         posterior = self.posterior(params, x, y)
         z = posterior.sample(key, (samples,))
@@ -76,7 +80,7 @@ class CVAE:
         return jax.nn.logsumexp(self._log_likelihood(params, z, x, y) + log_ratio, axis=0) - jnp.log(samples)
 
     def generate(
-        self, params: Params, key: Key[Array, ""], y: Num[Array, "B ..."], samples: int = 1
+        self, params: Params, key: Key[Array, ""], y: Data, samples: int = 1
     ) -> Num[Array, "samples B *shape"]:
         """The mean (mode, for class indices) of p(x|z, y) at draws z of the prior."""
         z = jax.random.normal(key, (samples, len(y), self.latent_dim))
@@ -84,26 +88,38 @@ class CVAE:
 
     def fit(
         self,
-        x: Num[Array, "N *shape"],
-        y: Num[Array, "N ..."],
+        x: Data,
+        y: Data,
         key: Key[Array, ""],
         steps: int,
         batch_size: int = 100,
         learning_rate: float = 1e-3,
     ) -> Params:
-        """Parameters after so many steps of Adam on pairs."""
+        """Parameters after so many steps of Adam on pairs.
+
+        Raises:
+          UserError: data that the modalities do not admit, or not as many x as y.
+        """
+        pairs = checked(self.target, x), checked(self.condition, y)
+        if len(pairs[0]) != len(pairs[1]):
+            raise UserError(
+                f"{len(pairs[0])} of {self.target.name}, {len(pairs[1])} of {self.condition.name}: give pairs"
+            )
         init_key, run_key = jax.random.split(key)
-        return descend(self.loss, self.init(init_key), (x, y), run_key, steps, batch_size, learning_rate)
+        return descend(self.loss, self.init(init_key), pairs, run_key, steps, batch_size, learning_rate)
 
     @property
     def _inference(self) -> InferenceNetwork:
         return InferenceNetwork((self.target.encoder, self.condition.encoder), 2 * self.latent_dim, self.joint_width)
 
-    def _with_features(self, params: Params, z: Float[Array, "*K B D"], y: Num[Array, "B ..."]) -> Array:
-        features = jnp.asarray(self.condition.encoder.apply({"params": params["condition"]}, y))
+    def _with_features(self, params: Params, z: Float[Array, "*K B D"], y: Data) -> Array:
+        inputs = _in_units(self.condition, y)
+        features = jnp.asarray(self.condition.encoder.apply({"params": params["condition"]}, inputs))
         return jnp.concatenate([z, jnp.broadcast_to(features, (*z.shape[:-1], features.shape[-1]))], -1)
 
-    def _log_likelihood(
-        self, params: Params, z: Float[Array, "K B D"], x: Num[Array, "B *shape"], y: Num[Array, "B ..."]
-    ) -> Float[Array, "K B"]:
-        return likelihoods.log_prob(self.decode(params, z, y), x, len(self.target.shape))
+    def _log_likelihood(self, params: Params, z: Float[Array, "K B D"], x: Data, y: Data) -> Float[Array, "K B"]:
+        return likelihoods.log_prob(self.decode(params, z, y), _in_units(self.target, x), len(self.target.shape))
+
+
+def _in_units(modality: Modality, x: Data) -> Num[Array, "B ..."]:
+    return modality.in_units(checked(modality, x))

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from mmvae_jax.baselines import CVAE, unimodal_vae
+from mmvae_jax.errors import UserError
 from mmvae_jax.modality import Modality
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 
@@ -82,3 +83,31 @@ def test_cvae_learns_the_likelihood_of_its_data(linear):
     truth = normal(np.zeros(4), covariance).logpdf(x - means[y]).mean()
     estimate = model.log_likelihood(params, jax.random.key(9), x, jnp.asarray(y), samples=100).mean()
     assert truth - 0.1 < estimate < truth + 0.05
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_cvae_scales_bytes_that_are_pixels_and_no_others(pixels):
+    """Pixels as the image that is made and as the one that it is made from."""
+    image = Modality("x", (4,), MLPEncoder((8,)), MLPDecoder((4,), ()), "normal", SCALE, pixels=pixels)
+    model = CVAE(image, Modality("y", (2,), MLPEncoder((3,)), MLPDecoder((2,)), pixels=pixels), 2, joint_width=8)
+    rng = np.random.default_rng(10)
+    raw = [rng.integers(0, 256, (6, size), dtype=np.uint8) for size in (4, 2)]
+    scaled = [x.astype("f") / (255 if pixels else 1) for x in raw]
+    key = jax.random.key(11)
+    params = model.init(key)
+    for f in (model.loss, lambda *arguments: model.log_likelihood(*arguments, samples=3)):
+        np.testing.assert_allclose(f(params, key, *raw), f(params, key, *scaled), rtol=1e-5)
+    generated = [model.generate(params, key, y) for y in (raw[1], scaled[1])]
+    np.testing.assert_allclose(*generated, rtol=1e-5, atol=1e-6)
+    fitted = [model.fit(*data, key, steps=3, batch_size=4) for data in (raw, scaled)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *fitted)
+
+
+def test_cvae_refuses_what_is_no_pair(linear):
+    model, params = linear
+    x, y = np.zeros((3, 4), np.float32), np.zeros(3, int)
+    for mistake, said in (((x[:2], y), "2 of x, 3 of y: give pairs"), ((x + np.nan, y), "observed sample 0")):
+        with pytest.raises(UserError, match=said):
+            model.fit(*mistake, jax.random.key(0), steps=1)
+    with pytest.raises(UserError, match="observed sample 0"):
+        model.log_likelihood(params, jax.random.key(0), x + np.inf, y, samples=1)

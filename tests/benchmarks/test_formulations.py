@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.cases.fusing import fused, random_experts
 from benchmarks.cases.seeds import prepare_seeds, separately
-from benchmarks.gpu import _checked
+from benchmarks.gpu import within_tolerance
 from benchmarks.limits import decode_flops, encode_flops, step_flops
 from benchmarks.models import naive_model, polymnist_model, random_split
 from benchmarks.naive import products_one_by_one
@@ -95,8 +95,8 @@ def test_the_paper_s_step_takes_55_gflop():
 
 
 def test_a_gpu_that_differs_from_the_cpu_fails():
-    assert _checked({"loss": 1e-6}) == {"loss": 1e-6}
+    assert within_tolerance({"loss": 1e-6}) == {"loss": 1e-6}
     with pytest.raises(AssertionError, match="'kls': 0.1"):
-        _checked({"loss": 1e-6, "kls": 0.1})
+        within_tolerance({"loss": 1e-6, "kls": 0.1})
     with pytest.raises(AssertionError, match="loss"):
-        _checked({"loss": float("nan")})
+        within_tolerance({"loss": float("nan")})
