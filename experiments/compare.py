@@ -1,4 +1,4 @@
-"""Compare finished runs: one table and the MoPoE paper's Figure 3; see `mmvae_jax.runs.compare`.
+"""Compare finished runs: one table and the MoPoE paper's Figure 3.
 
 python -m experiments.compare runs/polymnist/*-seed* --out comparison.png
 """

@@ -25,8 +25,7 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPEncoder
-from mmvae_jax.runs.config import Config
-from mmvae_jax.runs.runner import Experiment, main
+from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.training import Training
 
 

@@ -22,8 +22,7 @@ from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
-from mmvae_jax.runs.config import Config
-from mmvae_jax.runs.runner import Experiment, main
+from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.training import Training
 
 _SHAPES = ((28, 28, 1), (32, 32, 3), (TEXT_LENGTH,))

@@ -19,8 +19,7 @@ from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
-from mmvae_jax.runs.config import Config
-from mmvae_jax.runs.runner import Experiment, main
+from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.training import Training
 
 

@@ -49,6 +49,11 @@ class EvaluationSettings:
     joint_samples: int = 10_000
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise UserError(f"{name.replace('_', '-')}={value}: give at least 1")
+
 
 def evaluate(
     model: Model,
@@ -78,10 +83,9 @@ def evaluate(
       `<metric>/by_size/<n>`, the mean over subsets of n modalities.
 
     Raises:
-      UserError: a setting below 1, or no complete test tuple.
+      UserError: no complete test tuple.
     """
     settings = settings or EvaluationSettings()
-    _check(settings)
     names, masks = model.names, evaluated_subsets(len(model.modalities))
     data_key, train_key, coherence_key, likelihood_key = jax.random.split(key, 4)
     probe_key = jax.random.fold_in(train_key, 1)
@@ -114,13 +118,6 @@ def evaluated_subsets(m: int) -> Masks:
     chosen = sorted(set(drawn), key=lambda rows: (len(rows), rows))
     masks = [subsets.singletons(m), subsets.from_indices(chosen, m), subsets.full(m)]
     return np.concatenate(masks)
-
-
-def _check(settings: EvaluationSettings) -> None:
-    sizes = {name: value for name, value in vars(settings).items() if isinstance(value, int)}
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"{name}={value}: evaluation needs at least 1")
 
 
 def _complete(dataset: Dataset, key: Array) -> Batch:

@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Float, Int, Num
 
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
+from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import chunks
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
 from mmvae_jax.networks.layers import Conv, images, planes
@@ -54,6 +55,14 @@ class ClassifierSettings:
     dropout: float = 0.3
     average: float = 0.98
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"classifier.{name.replace('_', '-')}={getattr(self, name)}: give at least 1")
+        for name in ("label_smoothing", "dropout", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"classifier.{name.replace('_', '-')}={getattr(self, name)}: give 0 or more, below 1")
 
 
 class ImageClassifier(nn.Module):

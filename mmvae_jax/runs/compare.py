@@ -8,7 +8,6 @@ Runs whose configurations differ only in the seed are one model. The table is Ma
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.plotting import CURVES, by_size, metrics_figure
+from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.report import model_label
 
@@ -39,21 +39,20 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and draw the figure; the exit code: 0, or 2 after a user's mistake, told in one line."""
-    parser = _Parser("python -m experiments.compare", description=(__doc__ or "").splitlines()[0])
+    return exit_code(lambda: _compare(arguments))
+
+
+def _compare(arguments: Sequence[str] | None) -> None:
+    parser = _Parser(program(), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
     about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
     parser.add_argument("--metrics", nargs="+", default=(), metavar="NAME", help=about)
-    try:
-        parsed = parser.parse_args(arguments)
-        groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
-        print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
-        _save_figure(groups, parsed.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parsed = parser.parse_args(arguments)
+    groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
+    print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
+    _save_figure(groups, parsed.out)
     print(f"\nwrote {parsed.out}")
-    return 0
 
 
 def read_run(folder: Path) -> Run:

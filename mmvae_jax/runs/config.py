@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import EvaluationSettings
+from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
+from mmvae_jax.objectives import OBJECTIVES
 from mmvae_jax.training import Training
-from mmvae_jax.zoo import model_row
+from mmvae_jax.zoo import MODELS, model_row
 
 Own = TypeVar("Own")
 # Flags of a group without the group's name; those of the classifiers within `evaluation` keep theirs.
@@ -38,6 +41,10 @@ class Saving:
         for name, low in (("every_minutes", 0), ("every_steps", 0), ("keep_last", 1)):
             if not getattr(self, name) >= low:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give at least {low}")
+
+
+# JAX takes a larger seed modulo this, NumPy refuses a negative one.
+_SEEDS = 2**32
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,14 @@ class Config(Generic[Own]):
     evaluation: Annotated[EvaluationSettings, tyro.conf.arg(name="")] = field(default_factory=EvaluationSettings)
     saving: Annotated[Saving, Flat] = field(default_factory=Saving)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < _SEEDS:
+            raise UserError(f"seed={self.seed}: give a whole number from 0 to {_SEEDS - 1}")
+        if self.epochs < 1 and not self.training.steps:
+            raise UserError(f"epochs={self.epochs} with steps=0: give at least 1 of either")
+        if self.eval_only and self.fresh:
+            raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
+
     @property
     def label(self) -> str:
         """What the run is called: its model, or else its fusion."""
@@ -117,11 +132,40 @@ def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str
                 default=default,
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff,),
+                registry=_HELP,
             )
     except SystemExit as stop:
         if stop.code:
             raise UserError(_one_line(errors.getvalue(), program)) from None
         raise
+
+
+# Fields that name a row of a registry: their help lists the rows of that moment, a user's own among them.
+_NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
+    Config: {"model_name": MODELS},
+    Model: {"fusion": FUSIONS},
+    Training: {"objective": OBJECTIVES},
+}
+_TYRO_S_OWN = object()
+_HELP = ConstructorRegistry()
+
+
+@_HELP.struct_rule
+def _with_names(info: StructTypeInfo) -> StructConstructorSpec | None:
+    if info.type not in _NAMED or _TYRO_S_OWN in info.markers:
+        return None
+    registries = _NAMED[info.type]
+
+    def listed(field: StructFieldSpec) -> StructFieldSpec:
+        if field.name not in registries:
+            return field
+        names = ", ".join(registries[field.name])
+        hint = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default}; one of {names})")
+        return replace(field, type=Annotated[field.type, hint])
+
+    spec = ConstructorRegistry.get_struct_spec(replace(info, markers=(*info.markers, _TYRO_S_OWN)))
+    assert isinstance(spec, StructConstructorSpec)
+    return replace(spec, fields=tuple(map(listed, spec.fields)))
 
 
 def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:
@@ -154,5 +198,5 @@ def _one_line(box: str, program: str) -> str:
         if set(line) <= set("─"):
             break
         message.append(line)
-    told = re.sub(r"^Error parsing [a-z][\w.]*: ", "", " ".join(message))
+    told = re.sub(r"^Error parsing [A-Za-z][\w.]*: ", "", " ".join(message))
     return f"{told} (see {program} --help)"

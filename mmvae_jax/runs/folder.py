@@ -10,11 +10,12 @@ from typing import Any
 from mmvae_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS_FOLDER = "checkpoints"
 _ABSENT = "(absent)"
 
 
-def prepare_folder(folder: Path) -> None:
-    """Creates a run's folder and makes sure that files can be written there.
+def prepare_folder(folder: Path, flag: str = "--out") -> None:
+    """Creates a run's folder, or the one that another flag names, and makes sure that files can be written there.
 
     Raises:
         UserError: when the folder cannot be made or is not writable.
@@ -24,10 +25,15 @@ def prepare_folder(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except FileExistsError:
-        raise UserError(f"cannot write to {folder}: it is a file; choose another --out") from None
+        raise UserError(f"cannot write to {folder}: it is a file; choose another {flag}") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from None
+        raise UserError(f"cannot write to {folder}: {reason}; choose another {flag}") from None
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether a run in this folder has saved anything."""
+    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS_FOLDER).glob("*"))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -63,17 +69,19 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
-    """Refuses to go on with a run of another configuration; a folder without `config.json` passes.
+    """Refuses to go on with a run of another configuration; a folder without `config.json` and checkpoints passes.
 
     Args:
         folder: the run's folder.
         config: this run's configuration, nested mappings allowed.
         ignore: fields that may differ, as dotted paths; a path covers everything below it.
     Raises:
-        UserError: names every differing field with both values.
+        UserError: names every differing field with both values; or there are checkpoints and no `config.json`.
     """
     saved = read_config(folder)
     if saved is None:
+        if has_checkpoints(folder):
+            raise UserError(f"{folder} has checkpoints and no {CONFIG_FILE} to say of what: use another --out or --fresh")
         return
     old = flat_settings(saved)
     new = flat_settings(json.loads(json.dumps(config, default=str)))

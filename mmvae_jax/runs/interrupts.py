@@ -6,17 +6,35 @@ from types import FrameType
 from typing import Self
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM, where there is nothing to wait for.
+
+    Attributes:
+      number: the signal's.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 class Interrupts:
     """While active, SIGINT and SIGTERM only set `requested`, the signal's name.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. A context manager that puts the old handlers
+    A second Ctrl-C raises `Interrupted` at once. A context manager that puts the old handlers
     back. Outside the main thread, where Python allows no handlers, `requested` stays None.
 
         with Interrupts() as interrupts:
             while step < steps and interrupts.requested is None: ...
+
+    Args:
+      at_once: the first signal raises `Interrupted` as well.
     """
 
     requested: str | None = None
+
+    def __init__(self, at_once: bool = False):
+        self._at_once = at_once
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -31,6 +49,6 @@ class Interrupts:
             signal.signal(number, handler or signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.requested is not None:
-            raise KeyboardInterrupt
+        if self._at_once or (number == signal.SIGINT and self.requested is not None):
+            raise Interrupted(number)
         self.requested = signal.Signals(number).name

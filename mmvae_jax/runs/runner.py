@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,8 +22,17 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.plotting import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
+from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import Config, Own, from_record, parse
-from mmvae_jax.runs.folder import check_config, prepare_folder, read_config, write_config, write_whole
+from mmvae_jax.runs.folder import (
+    CHECKPOINTS_FOLDER,
+    check_config,
+    has_checkpoints,
+    prepare_folder,
+    read_config,
+    write_config,
+    write_whole,
+)
 from mmvae_jax.runs.interrupts import Interrupts
 from mmvae_jax.runs.log import RunLog, read_log
 from mmvae_jax.runs.report import write_report
@@ -42,7 +52,7 @@ class Experiment(Generic[Own]):
     """What is special to one experiment.
 
     Attributes:
-      name: of the module in `experiments` and of the run folders.
+      name: of the run folders, `runs/<name>/...`.
       presets: name -> configuration; the first is the default.
       load: configuration -> data set.
       modalities: (configuration, data set) -> the model's modalities.
@@ -59,19 +69,17 @@ class Experiment(Generic[Own]):
 
 
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
-    """Run an experiment; the exit code: 0, or 2 after a user's mistake, told in one line on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        config = parse(experiment.presets, f"python -m experiments.{experiment.name}", arguments)
+    """Run an experiment from a command line, that of the process by default; see `exit_code` for what it returns."""
+
+    def work() -> None:
+        config = parse(experiment.presets, program(), sys.argv[1:] if arguments is None else arguments)
         if config.list_models:
             print(model_table(5))
-            return 0
+            return
         start_hosts()
         run(experiment, config)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(work)
 
 
 class Prepared(NamedTuple):
@@ -103,7 +111,7 @@ def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared,
     if record is None:
         raise UserError(f"no run in {folder}: it has no config.json")
     prepared = prepare(experiment, from_record(next(iter(experiment.presets.values())), record))
-    with Checkpoints(Path(folder) / "checkpoints", every_steps=0, every_minutes=0) as checkpoints:
+    with Checkpoints(Path(folder) / CHECKPOINTS_FOLDER, every_steps=0, every_minutes=0) as checkpoints:
         state = checkpoints.restore(prepared.template, _say)
     if state is None:
         raise UserError(f"no checkpoint in {folder}: train first")
@@ -113,10 +121,13 @@ def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared,
 def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     """Train, evaluate and draw one run, going on from its checkpoints where there are any."""
     folder = Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
+    if config.eval_only and not has_checkpoints(folder):
+        raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
     cache = Path(config.cache).expanduser()
+    prepare_folder(cache, "--cache")
+    prepare_folder(folder)
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    prepare_folder(folder)
     prepared = prepare(experiment, config)
     record = _record(config, prepared)
     if not config.fresh:
@@ -132,9 +143,10 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     metrics = evaluate(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
     if experiment.metrics is not None:
         metrics |= experiment.metrics(config, model, state.params, prepared.dataset, key)
-    seconds = read_log(folder)[-1]["seconds"]
-    metrics |= {"train/steps": steps, "train/seconds": seconds}
-    metrics["train/examples_per_second"] = steps * training.batch_size / seconds
+    metrics["train/steps"] = steps
+    if log := read_log(folder):
+        seconds = log[-1]["seconds"]
+        metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.batch_size / seconds}
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     figures = draw_all(model, state.params, prepared.dataset, metrics, key, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
@@ -159,13 +171,14 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
     dataset, model, training, template = prepared
     saving = config.saving
     with Checkpoints(
-        folder / "checkpoints", saving.keep_last, every_steps=saving.every_steps, every_minutes=saving.every_minutes
+        folder / CHECKPOINTS_FOLDER,
+        saving.keep_last,
+        every_steps=saving.every_steps,
+        every_minutes=saving.every_minutes,
     ) as checkpoints:
         if config.fresh:
             checkpoints.clear()
         restored = checkpoints.restore(template, _say)
-        if restored is None and config.eval_only:
-            raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
         write_config(folder, record)
         state = template if restored is None else restored
         start = int(state.step)
@@ -193,7 +206,7 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
                 state = fit(model, dataset.train, training, state=state, after=after, steps_per_dispatch=at_once)
             except Diverged as error:
                 saved = checkpoints.steps()
-                last = f"step {saved[-1]} in {folder / 'checkpoints'}" if saved else "none yet"
+                last = f"step {saved[-1]} in {folder / CHECKPOINTS_FOLDER}" if saved else "none yet"
                 raise UserError(f"{error} (last good checkpoint: {last})") from None
             if interrupts.requested and int(state.step) < training.steps:
                 _say(f"{interrupts.requested}: saved step {int(state.step)}; the same command resumes there")
@@ -206,12 +219,13 @@ def _say(line: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what produced a run: Python, the libraries, the device and the commit."""
+    """Versions of what produced a run: Python, the libraries, the device and, in a checkout, the commit."""
     packages = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy", "scikit-learn")
     found = {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    found["commit"] = commit.stdout.strip() or "unknown"
+    # Not that of a repository of the user's, which an installed package may lie in as well.
+    checkout = Path(__file__).parents[2]
+    if (checkout / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        found["commit"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
     return found

@@ -102,8 +102,8 @@ def test_without_classes_only_likelihoods_and_only_complete_tuples(cache):
 def test_refusals_name_the_value(cache):
     model = ORACLE.model()
     arguments = model, ORACLE.params(model), toy_dataset(absent=80), jax.random.key(3)
-    with pytest.raises(UserError, match="joint_samples=0"):
-        evaluate(*arguments, EvaluationSettings(joint_samples=0), cache)
+    with pytest.raises(UserError, match="joint-samples=0"):
+        EvaluationSettings(joint_samples=0)
     with pytest.raises(UserError, match="no test tuple with every modality"):
         evaluate(*arguments, SETTINGS, cache)
 

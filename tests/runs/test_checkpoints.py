@@ -20,8 +20,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from mmvae_jax import checkpoints
 from mmvae_jax.errors import UserError
+from mmvae_jax.runs import checkpoints
 from mmvae_jax.runs.checkpoints import Checkpoints
 
 OPTIMIZER = optax.chain(optax.clip(1.0), optax.adam(1e-2))

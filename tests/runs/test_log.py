@@ -11,12 +11,12 @@ from tensorboardX.proto.event_pb2 import (
     SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
-from mmvae_jax import runlog
+from mmvae_jax.runs import log as runlog
 from mmvae_jax.runs.log import RunLog, read_log
 
 
 class Clock:
-    """Stands in for the time module of `runlog`."""
+    """Stands in for the time module of `runs.log`."""
 
     def __init__(self) -> None:
         self.now = 50.0
