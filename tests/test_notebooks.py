@@ -31,6 +31,6 @@ def test_runs(path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(FOLDER)}}
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources).execute()
     errors, count = errors_and_outputs(notebook)
     assert not errors and count >= 3
