@@ -1,6 +1,7 @@
 """Every fusion against products and mixtures built by hand, the published code's numbers, and every presence mask."""
 
-from typing import Any
+import itertools
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from mmvae_jax import gaussian, subsets
 from mmvae_jax.errors import UserError
-from mmvae_jax.fusion import FUSIONS, Fusion, Network, fuse, get_fusion
+from mmvae_jax.fusion import FUSIONS, Fusion, Network, PriorExpert, fuse, get_fusion
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.laplace import Laplace
 from mmvae_jax.mixture import Posterior
@@ -337,3 +338,63 @@ def test_wrong_names_are_refused(name, chosen, message):
 def test_svae_needs_two_modalities():
     with pytest.raises(UserError, match="replacement_experts with 1 modality: it needs at least 2; use poe"):
         FUSIONS["replacement_experts"].networks(("m0",))
+
+
+@pytest.mark.parametrize("chosen", ["", "m0,m0+m1+m2,m1+m2", "m0+m1,m2"], ids=["powerset", "with all", "without all"])
+def test_the_full_prior_expert_joins_the_product_of_all_experts_and_no_other(chosen):
+    """Whatever is observed: a product that covers what happens to be there is not the product of all M."""
+    fusion, experts = get_fusion("mopoe", names_of(3), chosen, prior_expert="full"), experts_of(3, 8)
+    rows = np.asarray(fusion.rows(3, None))
+    q = joint(fusion, experts, PRESENT)
+    for b, present in enumerate(np.asarray(PRESENT)):
+        for s, row in enumerate(rows):
+            members = np.flatnonzero(row & present)
+            power = float(len(members) in (0, 3))
+            assert_component(q, s, b, [network(experts, m) for m in members], power)
+
+
+def test_with_the_empty_subset_n_observed_modalities_give_the_prior_one_in_2_to_the_n():
+    """Rows emptied by what is missing are the empty set."""
+    fusion, experts = get_fusion("mopoe", names_of(3), empty_subset=True), experts_of(3, 8)
+    q = joint(fusion, experts, PRESENT)
+    is_prior = np.all(np.isclose(q.components.log_var, PRIOR.log_var, atol=1e-6), -1)
+    share = np.sum(np.exp(q.log_weights) * is_prior, axis=0)
+    np.testing.assert_allclose(share, 0.5 ** np.asarray(PRESENT).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(q.log_weights).sum(0), np.ones(8), rtol=1e-5)
+
+
+@pytest.mark.parametrize("prior_expert", get_args(PriorExpert))
+def test_every_mask_of_three_is_exact_and_has_finite_gradients_up_to_log_variance_80(prior_expert):
+    """All products of the powerset in float64, and the gradients of their density and parameters."""
+    # A quotient exists only of experts that know more than the prior.
+    levels = [-80.0, -44.0, -1.0] if prior_expert == "quotient" else [-80.0, -44.0, 0.0, 44.0, 80.0]
+    log_vars = np.array(list(itertools.product(levels, repeat=3)))
+    present = np.repeat(np.asarray(PRESENT), len(log_vars), axis=0)
+    log_var = np.tile(log_vars, (8, 1)).T[:, :, None] * np.ones(D)
+    mean = np.random.default_rng(0).normal(size=log_var.shape)
+    experts = Gaussian(jnp.asarray(mean), jnp.asarray(log_var))
+    rows = subsets.powerset(3)
+
+    def value(experts: Gaussian) -> Any:
+        q: Any = fuse(experts, rows, jnp.asarray(present), PRIOR, prior_expert)
+        density = jnp.mean(q.log_prob(jnp.full((len(present), D), 0.3)))
+        return density + jnp.mean(q.components.mean) + jnp.mean(q.components.log_var), q
+
+    (loss, q), gradient = jax.jit(jax.value_and_grad(value, has_aux=True))(experts)
+    assert np.isfinite(loss)
+    for leaf in gradient:
+        assert np.all(np.isfinite(leaf))
+        assert np.all(np.asarray(leaf)[~present.T] == 0)
+
+    used = rows[:, None, :] & present
+    count = used.sum(-1)
+    power = {"none": 0.0 * count, "all": 1.0 + 0 * count, "full": 1.0 * (count == 3), "quotient": 1.0 - count}
+    power = np.where(count == 0, 1.0, power[prior_expert])[..., None]
+    prior_precision = power * np.exp(-np.asarray(PRIOR.log_var, np.float64))
+    precisions = np.exp(-np.asarray(experts.log_var, np.float64))
+    precision = prior_precision + np.einsum("sbm,mbd->sbd", used, precisions)
+    linear = prior_precision * np.asarray(PRIOR.mean) + np.einsum(
+        "sbm,mbd->sbd", used, precisions * np.asarray(experts.mean)
+    )
+    np.testing.assert_allclose(q.components.mean, linear / precision, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(q.components.log_var, -np.log(precision), rtol=1e-5, atol=1e-5)

@@ -191,3 +191,67 @@ def test_geometric_mean_is_its_own_fixed_point():
     experts = Gaussian(jnp.stack([prior.mean] * 4)[:, None], jnp.stack([prior.log_var] * 4)[:, None])
     result = gaussian.product(experts, jnp.full(4, 0.2), prior, 0.2)
     close(result, Gaussian(prior.mean[None], prior.log_var[None]), 1e-6)
+
+
+def exact_product(mean: np.ndarray, log_var: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, log-variance and every expert's share of the precision, T_n / T, in float64; experts on the first axis."""
+    mean, log_var = np.asarray(mean, np.float64), np.asarray(log_var, np.float64)
+    precision = np.exp(-log_var).sum(0)
+    share = np.exp(-log_var) / precision
+    return (share * mean).sum(0), -np.log(precision), share
+
+
+@pytest.mark.parametrize("m", range(1, 13))
+def test_products_and_their_gradients_are_exact_for_log_variances_up_to_80(m):
+    """d mu/d mu_n = T_n/T, d mu/d log var_n = T_n/T (mu - mu_n), d log var/d log var_n = T_n/T, and nothing overflows."""
+    rng = np.random.default_rng(m)
+    ends = np.stack([np.full(m, -80.0), np.full(m, 80.0), np.resize([-80.0, 80.0], m), np.resize([80.0, -79.0], m)])
+    near = rng.choice([-80.0, -44.0, 0.0, 44.0, 80.0], (4, 1)) + rng.uniform(-1, 1, (4, m))
+    log_var = np.concatenate([ends, np.clip(near, -80, 80), rng.uniform(-80, 80, (40, m))]).T[:, :, None]
+    experts = Gaussian(jnp.asarray(rng.normal(size=log_var.shape)), jnp.asarray(log_var))
+    mean, whole, share = exact_product(experts.mean, experts.log_var)
+    result, pullback = jax.jit(lambda experts: jax.vjp(product, experts))(experts)
+    np.testing.assert_allclose(result.mean, mean, rtol=3e-5, atol=3e-5)
+    np.testing.assert_allclose(result.log_var, whole, rtol=1e-6, atol=1e-5)
+    ones, zeros = jnp.ones_like(result.mean), jnp.zeros_like(result.mean)
+    (of_mean,), (of_log_var,) = pullback(Gaussian(ones, zeros)), pullback(Gaussian(zeros, ones))
+    np.testing.assert_allclose(of_mean.mean, share, rtol=3e-5, atol=3e-5)
+    np.testing.assert_allclose(of_mean.log_var, share * (mean - np.asarray(experts.mean)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(of_log_var.log_var, share, rtol=3e-5, atol=3e-5)
+    np.testing.assert_array_equal(of_log_var.mean, np.zeros_like(share))
+
+
+@pytest.mark.parametrize("level", [-80.0, -60.0, -44.0, 0.0, 44.0, 60.0, 80.0])
+def test_densities_and_divergences_of_products_have_exact_gradients_up_to_log_variance_80(level):
+    """For every mask of three equal experts; the divergence from N(0, I) is only e^80 nats at the worst."""
+    masks = jnp.asarray(subsets.powerset(3))
+    experts = Gaussian(jnp.array([[0.5], [-1.0], [2.0]]), jnp.full((3, 1), level))
+
+    def value(experts: Gaussian, mask: jax.Array) -> jax.Array:
+        q = product(experts, mask)
+        return jnp.stack([q.kl(standard(1)), q.log_prob(jnp.ones(1))])
+
+    values = jax.jit(jax.vmap(value, (None, 0)))(experts, masks)
+    gradients = jax.jit(jax.vmap(jax.jacrev(value), (None, 0)))(experts, masks)
+    for row, mask in enumerate(np.asarray(masks)):
+        n, mean = mask.sum(), np.asarray(experts.mean, np.float64)[mask, 0].mean()
+        log_var = level - np.log(n)
+        variance, distance = np.exp(log_var), (1 - mean) ** 2 * np.exp(-log_var)
+        divergence = 0.5 * (variance - 1 - log_var + mean**2)
+        density = -0.5 * (distance + log_var + np.log(2 * np.pi))
+        np.testing.assert_allclose(values[row], [divergence, density], rtol=2e-5, atol=2e-5)
+        to_each = mask / n
+        shift = to_each * (mean - np.asarray(experts.mean)[:, 0])
+        by_log_var = [
+            0.5 * (variance - 1) * to_each + mean * shift,
+            0.5 * (distance - 1) * to_each + (1 - mean) * np.exp(-log_var) * shift,
+        ]
+        scale = np.maximum(1, np.abs(by_log_var).max(1, keepdims=True))
+        np.testing.assert_allclose(gradients.log_var[row][..., 0] / scale, by_log_var / scale, rtol=2e-5, atol=2e-5)
+        by_mean = np.stack([mean * to_each, (1 - mean) * np.exp(-log_var) * to_each])
+        np.testing.assert_allclose(gradients.mean[row][..., 0], by_mean, rtol=2e-5, atol=1e-6)
+
+
+def test_twelve_very_sure_experts_have_a_mean():
+    experts = Gaussian(jnp.linspace(-1.0, 2.0, 12)[:, None], jnp.full((12, 1), -87.0))
+    close(product(experts), Gaussian(jnp.array([0.5]), jnp.array([-87 - np.log(12)])))
