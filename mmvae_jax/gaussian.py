@@ -1,8 +1,9 @@
 """Closed-form algebra of diagonal Gaussians: density, product, quotient and Kullback-Leibler divergence.
 
 Everything is kept as (mean, log-variance). Precisions `exp(-log_var)` are added, never regularised: no epsilon enters
-anywhere, and no precision is ever squared or divided by, so that values and gradients are exact to rounding and finite
-for |log_var| < 80 in float32.
+anywhere, and none is squared, so that values are exact to rounding for |log_var| < 80 in float32, and gradients finite.
+Gradients are exact as well, but for experts of one latent dimension that know nothing (log-variance above 45) beside
+others that are sure (below -35): a divergence of e^45 nats and more then gives a gradient that is large, not infinite.
 """
 
 from typing import NamedTuple
@@ -120,9 +121,9 @@ def product(
     powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
     powers = powers.astype(experts.mean.dtype)
     power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
-    unit = _middle(experts.log_var, prior.log_var)
+    unit = _unit(experts.log_var, prior.log_var)
     precisions, prior_precision = jnp.exp(unit - experts.log_var), jnp.exp(unit - prior.log_var)
-    precision = _weighted_sum(powers, precisions) + power * prior_precision
+    precision = _finite_gradient(_weighted_sum(powers, precisions) + power * prior_precision)
     weighted = _weighted_sum(powers, precisions * experts.mean) + power * prior_precision * prior.mean
     empty = precision == 0
     # Multiplied by the variance, not divided by the precision: a quotient's derivative squares what it divides by.
@@ -130,11 +131,29 @@ def product(
     return Gaussian(jnp.where(empty, prior.mean, weighted * jnp.exp(log_var)), log_var + unit)
 
 
-def _middle(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[Array, "*B D"]:
-    """Between the smallest and the largest log-variance: in this unit precisions of +-80 stay apart from 0 and inf."""
+def _unit(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[Array, "*B D"]:
+    """The log-variance in whose unit precisions are added, the same for all rows: that of who knows least.
+
+    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^80, 12 of which float32
+    can still add and multiply by a mean.
+    """
     known = jnp.where(jnp.isinf(log_vars), prior, log_vars)
-    middle = 0.5 * (jnp.minimum(known.min(0), prior) + jnp.maximum(known.max(0), prior))
-    return jax.lax.stop_gradient(middle)
+    low, high = jnp.minimum(known.min(0), prior), jnp.maximum(known.max(0), prior)
+    return jax.lax.stop_gradient(jnp.minimum(high, low + 80))
+
+
+@jax.custom_vjp
+def _finite_gradient(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """x, with a gradient that thousands of rows can add up without reaching infinity."""
+    return x
+
+
+def _clipped(_: None, gradient: Float[Array, "*B D"]) -> tuple[Float[Array, "*B D"]]:
+    limit = float(jnp.finfo(gradient.dtype).max) / 4096
+    return (jnp.clip(gradient, -limit, limit),)
+
+
+_finite_gradient.defvjp(lambda x: (x, None), _clipped)
 
 
 def _weighted_sum(weights: Float[Array, "N"], values: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
@@ -149,14 +168,15 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
       ValueError: where `T_p <= T_q` the quotient is not a density; named with its first index. Under `jit` the result
         is NaN there instead.
     """
+    p = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, jnp.broadcast_shapes(p.mean.shape, q.mean.shape)), p)
     unit = jax.lax.stop_gradient(jnp.minimum(p.log_var, q.log_var))
     precision_p, precision_q = jnp.exp(unit - p.log_var), jnp.exp(unit - q.log_var)
     precision = precision_p - precision_q
     if not isinstance(precision, Tracer) and bool(jnp.any(precision <= 0)):
         where = tuple(int(i) for i in jnp.argwhere(precision <= 0)[0])
         raise ValueError(
-            f"Gaussian quotient undefined at index {where}: its variance {float(jnp.exp(p.log_var)[where]):.3g} is not "
-            f"smaller than the denominator's, {float(jnp.exp(q.log_var)[where]):.3g}"
+            f"Gaussian quotient undefined at index {where}: precision {float((precision * jnp.exp(-unit))[where]):.3g} "
+            "<= 0; the numerator's variance must be smaller than the denominator's"
         )
     log_var = -jnp.log(jnp.where(precision > 0, precision, jnp.nan))
     return Gaussian((precision_p * p.mean - precision_q * q.mean) * jnp.exp(log_var), log_var + unit)

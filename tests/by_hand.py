@@ -120,7 +120,7 @@ def estimates(
     """The bound, minus the loss, under n keys."""
 
     def bound(key: jax.Array) -> jax.Array:
-        return -OBJECTIVES[objective](model, params, key, batch, beta, options or Options())[0]
+        return -OBJECTIVES[objective].loss(model, params, key, batch, beta, options or Options())[0]
 
     keys = jax.random.split(jax.random.key(seed), n)
     return np.asarray(jax.jit(jax.vmap(bound))(keys), np.float64)

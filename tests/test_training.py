@@ -127,7 +127,7 @@ def test_a_step_is_adams_on_the_objective_at_the_steps_key():
     key = jax.random.fold_in(jax.random.fold_in(state.key, 1), 5)
 
     def loss(params: Any) -> jax.Array:
-        return OBJECTIVES["elbo"](MODEL, params, key, batch, 0.8 * 5 / 9, Options())[0]
+        return OBJECTIVES["elbo"].loss(MODEL, params, key, batch, 0.8 * 5 / 9, Options())[0]
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
     optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(TRAINING.learning_rate_at))

@@ -42,7 +42,7 @@ def test_the_straightforward_networks_give_the_same_loss_and_gradient():
     batch = gather_batch(split, split.arrays, {"index": jnp.arange(ROWS)})
 
     def loss(params, model):
-        return OBJECTIVES["elbo"](model, params, jax.random.key(1), batch, 1.0, Options())[0]
+        return OBJECTIVES["elbo"].loss(model, params, jax.random.key(1), batch, 1.0, Options())[0]
 
     values_and_gradients = [
         jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, m) for m in (model, naive_model(model))

@@ -33,7 +33,7 @@ class Case:
 
     def loss(self, objective: str, **options) -> tuple[float, dict[str, float]]:
         loss, terms = jax.jit(
-            lambda p, b: OBJECTIVES[objective](
+            lambda p, b: OBJECTIVES[objective].loss(
                 self.model, p, jax.random.key(0), b, BETA, Options(beta_style=BETA_STYLE, **options)
             )
         )(self.params, self.batch)

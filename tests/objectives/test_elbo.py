@@ -153,7 +153,7 @@ class Weighted:
     def loss(self, objective: str, **options) -> tuple[float, dict[str, float]]:
         chosen = Options(beta_style=self.beta_style, expectation="all", **options)
         loss, terms = jax.jit(
-            lambda p, b: OBJECTIVES[objective](self.model, p, jax.random.key(0), b, self.beta, chosen)
+            lambda p, b: OBJECTIVES[objective].loss(self.model, p, jax.random.key(0), b, self.beta, chosen)
         )(self.params, self.batch)
         return float(loss), {name: float(value) for name, value in terms.items()}
 

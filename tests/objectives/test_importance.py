@@ -130,14 +130,14 @@ def test_importance_weights_written_out(objective, posterior):
             log_w.append(value)
         bound[b] = np.mean(log_w) if objective.endswith("loose") else special.logsumexp(log_w) - np.log(len(log_w))
     loss, _ = jax.jit(
-        lambda p: OBJECTIVES[objective](model, p, jax.random.key(0), batch, beta, Options(importance_samples=3))
+        lambda p: OBJECTIVES[objective].loss(model, p, jax.random.key(0), batch, beta, Options(importance_samples=3))
     )(params)
     np.testing.assert_allclose(loss, -bound.mean(), rtol=1e-5)
 
 
 def gradient_of(objective: str, model: Model, batch: Batch, options: Options, beta: float = 1.0) -> Callable[..., Any]:
     def loss(params: Params, key: jax.Array) -> jax.Array:
-        return OBJECTIVES[objective](model, params, key, batch, beta, options)[0]
+        return OBJECTIVES[objective].loss(model, params, key, batch, beta, options)[0]
 
     return jax.value_and_grad(loss)
 

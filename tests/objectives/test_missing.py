@@ -96,7 +96,7 @@ def test_a_missing_modality_is_equal_to_leaving_it_out(case: LeftOut):
     for model, params, observed in ((three, params3, batch3), (two, params2, batch2)):
 
         def loss(params: Params, model: Model = model, observed: Batch = observed) -> Any:
-            value, _ = OBJECTIVES[case.objective](model, params, jax.random.key(0), observed, 0.7, case.training)
+            value, _ = OBJECTIVES[case.objective].loss(model, params, jax.random.key(0), observed, 0.7, case.training)
             points = jax.random.normal(jax.random.key(1), (5, 8, 2))
             posterior = model.joint(params, model.encode(params, observed), observed.present)
             return value, posterior.log_prob(points)
