@@ -81,9 +81,7 @@ def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] 
     saved = read_config(folder)
     if saved is None:
         if has_checkpoints(folder):
-            raise UserError(
-                f"{folder} has checkpoints and no {CONFIG_FILE} to say of what: use another --out or --fresh"
-            )
+            raise UserError(f"{folder} has checkpoints and no {CONFIG_FILE}, of what: use another --out or --fresh")
         return
     old = flat_settings(saved)
     new = flat_settings(json.loads(json.dumps(config, default=str)))
