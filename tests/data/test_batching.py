@@ -45,7 +45,7 @@ def test_jit_takes_the_arrays_as_arguments(split):
 
 
 def test_everything_is_present_without_a_mask():
-    split = fixed_split({"a": jnp.zeros((5, 2)), "b": jnp.zeros(5), "c": jnp.zeros(5)}, jnp.zeros(5))
+    split = fixed_split({"a": jnp.zeros((5, 2)), "b": jnp.zeros(5), "c": jnp.zeros(5)}, jnp.zeros(5, int))
     assert take(split, jax.random.key(0), 5).present.tolist() == [[True] * 3] * 5
 
 
@@ -57,6 +57,6 @@ def test_take_refuses_more_than_there_is(split, n):
 
 def test_unequal_lengths_are_refused():
     with pytest.raises(UserError, match="lengths"):
-        fixed_split({"a": jnp.zeros(4), "b": jnp.zeros(5)}, jnp.zeros(4))
+        fixed_split({"a": jnp.zeros(4), "b": jnp.zeros(5)}, jnp.zeros(4, int))
     with pytest.raises(UserError, match=r"presence has shape \(4, 2\)"):
-        fixed_split({"a": jnp.zeros(4)}, jnp.zeros(4), jnp.ones((4, 2), bool))
+        fixed_split({"a": jnp.zeros(4)}, jnp.zeros(4, int), jnp.ones((4, 2), bool))
