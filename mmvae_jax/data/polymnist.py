@@ -44,7 +44,7 @@ _RELEASE_FOLDERS = ("polymnist", "PolyMNIST/MMNIST", "PolyMNIST", "MMNIST")
 class Backgrounds(NamedTuple):
     """Background pictures by name, in the order of the modalities, and where they came from."""
 
-    pictures: dict[str, UInt8[np.ndarray, "H W 3"]]
+    pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]]
     source: str
 
 
@@ -59,7 +59,7 @@ class Ingredients(NamedTuple):
 
     digits: UInt8[Array, "N 28 28"]
     labels: Int[Array, "N"]
-    backgrounds: tuple[UInt8[Array, "H W 3"], ...]
+    backgrounds: tuple[UInt8[Array, "_ _ 3"], ...]
 
 
 def background_signal(image: UInt8[np.ndarray, "H W 3"]) -> float:
@@ -153,7 +153,7 @@ def _crops(picture: UInt8[Array, "H W 3"], corner: Int[Array, "B 2"]) -> UInt8[A
 def _split(
     images: UInt8[np.ndarray, "N 28 28"],
     labels: Int[np.ndarray, "N"],
-    backgrounds: tuple[UInt8[Array, "H W 3"], ...],
+    backgrounds: tuple[UInt8[Array, "_ _ 3"], ...],
 ) -> Split:
     ingredients = Ingredients(jnp.asarray(images), jnp.asarray(labels), backgrounds)
     return Split(ingredients, len(labels), draw_tuples, compose, MODALITIES)

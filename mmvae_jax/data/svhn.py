@@ -151,7 +151,7 @@ def _photo(path: Path) -> Float[np.ndarray, "H W 3"]:
 
 def _render(
     images: UInt8[np.ndarray, "N 28 28"],
-    photos: list[Float[np.ndarray, "H W 3"]],
+    photos: list[Float[np.ndarray, "_ _ 3"]],
     rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "N 32 32 3"]:
     count, room = len(images), SIZE - 28
@@ -171,7 +171,7 @@ def _render(
 
 
 def _random_crops(
-    count: int, photos: list[Float[np.ndarray, "H W 3"]], rng: np.random.Generator
+    count: int, photos: list[Float[np.ndarray, "_ _ 3"]], rng: np.random.Generator
 ) -> Float[np.ndarray, "N 32 32 3"]:
     crops = np.empty((count, SIZE, SIZE, 3), np.float32)
     chosen = rng.integers(0, len(photos), count)

@@ -93,7 +93,7 @@ def _runs(met: Sequence[Size], count: int) -> list[tuple[slice, slice]]:
     return runs
 
 
-def cut_windows(at: Windows, x: Float[Array, "C H W B"]) -> list[Float[Array, "tapsC h w B"]]:
+def cut_windows(at: Windows, x: Float[Array, "C H W B"]) -> list[Float[Array, "_ _ w B"]]:
     """The windows cut out of the image (im2col), band by band."""
 
     def cut(windows: slice, taps: slice) -> Array:
