@@ -284,7 +284,7 @@ def get_fusion(
     return chosen
 
 
-def _with_empty_row(rows: Rows) -> Rows:
+def _with_empty_row(rows: Rows) -> Bool[Array, "R N"]:
     return jnp.concatenate([jnp.asarray(rows), jnp.zeros((1, rows.shape[1]), bool)])
 
 

@@ -36,7 +36,7 @@ class Gaussian(NamedTuple):
         noise = jax.random.normal(key, (*shape, *self.mean.shape), self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.log_var) * noise
 
-    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+    def log_prob(self, z: Float[Array, "*Z D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
         return jnp.asarray(self.distribution.log_prob(z))
 
@@ -67,12 +67,12 @@ class Gaussian(NamedTuple):
         return cls(jnp.zeros_like(scale), 2 * jnp.log(scale))
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*B 2D"]) -> "Gaussian":
+    def from_outputs(cls, outputs: Float[Array, "*B outputs"]) -> "Gaussian":
         """Split the last axis of an encoder's output into mean and log-variance."""
         return cls(*jnp.split(outputs, 2, axis=-1))
 
     @classmethod
-    def quotient_expert(cls, outputs: Float[Array, "*B 2D"], m: int) -> "Gaussian":
+    def quotient_expert(cls, outputs: Float[Array, "*B outputs"], m: int) -> "Gaussian":
         """One of m experts whose quotient with the prior N(0, I) exists: `var = m/(m-1) sigmoid(v)`.
 
         It keeps the precision of the quotient, `(m-1)/m sum_m e^-v_m` for all, positive (MVAE supplement, section 3).

@@ -28,7 +28,7 @@ class Laplace(NamedTuple):
         """Reparameterised draws; `shape` is the leading sample shape."""
         return jnp.asarray(self.distribution.sample(seed=key, sample_shape=shape))
 
-    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+    def log_prob(self, z: Float[Array, "*Z D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
         return jnp.asarray(self.distribution.log_prob(z))
 
@@ -58,7 +58,7 @@ class Laplace(NamedTuple):
         return cls(jnp.zeros_like(scale), jnp.log(scale))
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*B 2D"]) -> "Laplace":
+    def from_outputs(cls, outputs: Float[Array, "*B outputs"]) -> "Laplace":
         """Mean, and a scale that is a softmax over D times D, so that scales average one (the authors' code)."""
         mean, raw = jnp.split(outputs, 2, axis=-1)
         dim = raw.shape[-1]

@@ -48,7 +48,7 @@ class Latents(NamedTuple):
     """
 
     z: Float[Array, "*K B D"]
-    private: dict[str, Float[Array, "*K B d"]]
+    private: dict[str, Float[Array, "*K B _"]]
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Model:
         self,
         params: Params,
         z: Float[Array, "*N D"],
-        private: Mapping[str, Float[Array, "*N d"]] | None = None,
+        private: Mapping[str, Float[Array, "*N _"]] | None = None,
         names: Sequence[str] | str | None = None,
     ) -> dict[str, distrax.Distribution]:
         """p(x_m|z, s_m) of every modality asked for (default all), one batch entry per element of x."""
@@ -235,7 +235,7 @@ class Model:
         params: Params,
         z: Float[Array, "*K B D"],
         batch: Batch,
-        private: Mapping[str, Float[Array, "*K B d"]] | None = None,
+        private: Mapping[str, Float[Array, "*K B _"]] | None = None,
     ) -> Float[Array, "*K B M"]:
         """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent."""
         observed = self._observed(batch)
@@ -369,7 +369,7 @@ class Model:
         """A dict from modality name to array as a Batch, checked; see `inputs.as_batch`."""
         return as_batch(self.modalities, self.classes, data, presence)
 
-    def _private_prior_draws(self, key: Key[Array, ""], shape: tuple[int, ...]) -> dict[str, Float[Array, "*N d"]]:
+    def _private_prior_draws(self, key: Key[Array, ""], shape: tuple[int, ...]) -> dict[str, Float[Array, "*N _"]]:
         owners = [m for m in self.modalities if m.private_dim]
         keys = jax.random.split(key, max(len(owners), 1))
         return {m.name: self.private_prior(m).sample(k, shape) for m, k in zip(owners, keys, strict=False)}
@@ -393,12 +393,12 @@ class Model:
         trunks = tuple(m.encoder for m in members)
         return InferenceNetwork(trunks, 2 * (self.latent_dim + private_dim), self.joint_width)
 
-    def _posterior(self, outputs: Float[Array, "B 2D"]) -> Posterior:
+    def _posterior(self, outputs: Float[Array, "B outputs"]) -> Posterior:
         if self.resolved_fusion.prior_expert == "quotient":
             return Gaussian.quotient_expert(outputs, len(self.modalities))
         return self.family.from_outputs(outputs)
 
-    def _private(self, modality: Modality, outputs: Float[Array, "B 2d"], present: Bool[Array, "B"]) -> Posterior:
+    def _private(self, modality: Modality, outputs: Float[Array, "B outputs"], present: Bool[Array, "B"]) -> Posterior:
         posterior, prior = self.family.from_outputs(outputs), self.private_prior(modality)
         return jax.tree.map(lambda leaf, default: jnp.where(present[:, None], leaf, default), posterior, prior)
 

@@ -1,6 +1,6 @@
 """The families of single posteriors q(z|x): what mixtures, fusions and objectives need of them."""
 
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key
 
@@ -8,6 +8,7 @@ from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.laplace import Laplace
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """A batch of densities over the last axis, a pytree whose leaves are [*B, D]."""
 
@@ -25,7 +26,7 @@ class Posterior(Protocol):
         """Reparameterised draws; `shape` is the leading sample shape."""
         ...
 
-    def log_prob(self, z: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+    def log_prob(self, z: Float[Array, "*Z D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
         ...
 
@@ -60,7 +61,7 @@ class Posterior(Protocol):
         ...
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*B 2D"]) -> Self:
+    def from_outputs(cls, outputs: Float[Array, "*B outputs"]) -> Self:
         """The density that an encoder's output stands for."""
         ...
 

@@ -6,7 +6,7 @@ of the posteriors' family, a prior need not be): a row gives both. To add a prio
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.posteriors import Posterior
 
 
+@runtime_checkable
 class Density(Protocol):
     """What can be drawn from and evaluated, leaves over [D]."""
 
@@ -28,6 +29,7 @@ class Density(Protocol):
         ...
 
 
+@runtime_checkable
 class Prior(Density, Protocol):
     """A density that posteriors are held against."""
 

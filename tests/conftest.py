@@ -7,7 +7,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+import tests.typecheck  # noqa: E402, F401
+
+# Types and shapes of all arguments and results are checked against the annotations.
+jaxtyping.install_import_hook("mmvae_jax", "tests.typecheck.checked")
 
 from mmvae_jax.gaussian import Gaussian  # noqa: E402
 from mmvae_jax.laplace import Laplace  # noqa: E402

@@ -17,7 +17,7 @@ class Latents(NamedTuple):
     """K draws from every one of S components: shared z and private s_m."""
 
     z: Float[Array, "K S B D"]
-    private: dict[str, Float[Array, "K S B d"]]
+    private: dict[str, Float[Array, "K S B _"]]
 
 
 def _draw(

@@ -61,7 +61,7 @@ class Options:
 class PrivateDraws(NamedTuple):
     """Draws of the private latents from their posteriors, and their KLs to the prior (0 where there is none)."""
 
-    z: Mapping[str, Float[Array, "*E B d"]]
+    z: Mapping[str, Float[Array, "*E B _"]]
     kl: Float[Array, "B M"]
 
 

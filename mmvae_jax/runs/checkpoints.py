@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ _RECORD_FILE = "record.json"
 _ORBAX_LOG = logging.getLogger("absl")
 
 
+@runtime_checkable
 class Stepped(Protocol):
     """A pytree that counts its optimizer steps, such as `training.TrainState`."""
 
@@ -215,7 +216,7 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
     def should_preserve(
         self,
-        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+        checkpoints: Sequence[Any],
         *,
         context: checkpoint_managers.PreservationContext,
     ) -> Sequence[bool]:
