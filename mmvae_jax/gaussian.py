@@ -6,6 +6,7 @@ Gradients are exact as well, but for experts of one latent dimension that know n
 others that are sure (below -35): a divergence of e^45 nats and more then gives a gradient that is large, not infinite.
 """
 
+import math
 from typing import NamedTuple
 
 import distrax
@@ -38,7 +39,8 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, z: Float[Array, "*Z D"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over D."""
-        return jnp.asarray(self.distribution.log_prob(z))
+        distance = jnp.square(z - self.mean) * jnp.exp(-self.log_var)
+        return -0.5 * jnp.sum(distance + self.log_var + math.log(2 * math.pi), -1)
 
     def kl(self, other: "Gaussian") -> Float[Array, "*B"]:
         """KL(self || other) in nats, summed over D; batch axes broadcast."""
@@ -121,39 +123,48 @@ def product(
     powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
     powers = powers.astype(experts.mean.dtype)
     power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
-    unit = _unit(experts.log_var, prior.log_var)
+    unit = _unit(experts.log_var)
     precisions, prior_precision = jnp.exp(unit - experts.log_var), jnp.exp(unit - prior.log_var)
-    precision = _finite_gradient(_weighted_sum(powers, precisions) + power * prior_precision)
+    precision = _weighted_sum(powers, precisions) + power * prior_precision
     weighted = _weighted_sum(powers, precisions * experts.mean) + power * prior_precision * prior.mean
     empty = precision == 0
-    # Multiplied by the variance, not divided by the precision: a quotient's derivative squares what it divides by.
-    log_var = -jnp.log(jnp.where(empty, prior_precision, precision))
-    return Gaussian(jnp.where(empty, prior.mean, weighted * jnp.exp(log_var)), log_var + unit)
+    known = _normalised(weighted, jnp.where(empty, prior_precision, precision))
+    return Gaussian(jnp.where(empty, prior.mean, known.mean), known.log_var + unit)
 
 
-def _unit(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[Array, "*B D"]:
-    """The log-variance in whose unit precisions are added, the same for all rows: that of who knows least.
+def _unit(log_vars: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
+    """The log-variance in whose unit precisions are added, the same for all rows: that of the expert who knows least.
 
-    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^80, 12 of which float32
-    can still add and multiply by a mean.
+    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^78, so that one of e^-160
+    of it is a number still.
     """
-    known = jnp.where(jnp.isinf(log_vars), prior, log_vars)
-    low, high = jnp.minimum(known.min(0), prior), jnp.maximum(known.max(0), prior)
-    return jax.lax.stop_gradient(jnp.minimum(high, low + 80))
+    low = log_vars.min(0)
+    high = jnp.where(jnp.isinf(log_vars), low, log_vars).max(0)
+    return jax.lax.stop_gradient(jnp.where(jnp.isinf(low), 0.0, jnp.minimum(high, low + 78)))
 
 
 @jax.custom_vjp
-def _finite_gradient(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """x, with a gradient that thousands of rows can add up without reaching infinity."""
-    return x
+def _normalised(weighted: Float[Array, "*B D"], precision: Float[Array, "*B D"]) -> Gaussian:
+    """Mean and log-variance of natural parameters, with gradients that square no precision and end below infinity."""
+    log_var = -jnp.log(precision)
+    return Gaussian(weighted * jnp.exp(log_var), log_var)
 
 
-def _clipped(_: None, gradient: Float[Array, "*B D"]) -> tuple[Float[Array, "*B D"]]:
-    limit = float(jnp.finfo(gradient.dtype).max) / 4096
-    return (jnp.clip(gradient, -limit, limit),)
+def _normalised_forward(weighted: Array, precision: Array) -> tuple[Gaussian, tuple[Array, Array]]:
+    result = _normalised(weighted, precision)
+    return result, (result.mean, precision)
 
 
-_finite_gradient.defvjp(lambda x: (x, None), _clipped)
+def _normalised_backward(saved: tuple[Array, Array], gradient: Gaussian) -> tuple[Array, Array]:
+    mean, precision = saved
+    # Of dozens of rows that reach it the sum is still finite.
+    limit = float(jnp.finfo(precision.dtype).max) / 32
+    by_weighted = gradient.mean / precision
+    by_precision = -(gradient.log_var + gradient.mean * mean) / precision
+    return jnp.clip(by_weighted, -limit, limit), jnp.clip(by_precision, -limit, limit)
+
+
+_normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 def _weighted_sum(weights: Float[Array, "N"], values: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
@@ -178,5 +189,5 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
             f"Gaussian quotient undefined at index {where}: precision {float((precision * jnp.exp(-unit))[where]):.3g} "
             "<= 0; the numerator's variance must be smaller than the denominator's"
         )
-    log_var = -jnp.log(jnp.where(precision > 0, precision, jnp.nan))
-    return Gaussian((precision_p * p.mean - precision_q * q.mean) * jnp.exp(log_var), log_var + unit)
+    divided = _normalised(precision_p * p.mean - precision_q * q.mean, jnp.where(precision > 0, precision, jnp.nan))
+    return divided._replace(log_var=divided.log_var + unit)

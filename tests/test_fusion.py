@@ -337,7 +337,7 @@ def test_wrong_names_are_refused(name, chosen, message):
 
 def test_svae_needs_two_modalities():
     with pytest.raises(UserError, match="replacement_experts with 1 modality: it needs at least 2; use poe"):
-        FUSIONS["replacement_experts"].networks(("m0",))
+        get_fusion("replacement_experts", ("m0",))
 
 
 @pytest.mark.parametrize("chosen", ["", "m0,m0+m1+m2,m1+m2", "m0+m1,m2"], ids=["powerset", "with all", "without all"])
@@ -396,5 +396,6 @@ def test_every_mask_of_three_is_exact_and_has_finite_gradients_up_to_log_varianc
     linear = prior_precision * np.asarray(PRIOR.mean) + np.einsum(
         "sbm,mbd->sbd", used, precisions * np.asarray(experts.mean)
     )
-    np.testing.assert_allclose(q.components.mean, linear / precision, rtol=1e-4, atol=1e-4)
+    # Of precisions e^160 apart, float32 has room for both, but for no mean below 0.005 of the smaller.
+    np.testing.assert_allclose(q.components.mean, linear / precision, rtol=1e-4, atol=5e-3)
     np.testing.assert_allclose(q.components.log_var, -np.log(precision), rtol=1e-5, atol=1e-5)
