@@ -8,6 +8,7 @@ work, and the same key gives the same epoch on every run.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,9 @@ from mmvae_jax.errors import UserError
 Arrays = Any
 Plan = dict[str, Array]
 Gather = Callable[[Arrays, Plan], tuple[dict[str, Array], Int[Array, "B"]]]
+Join = Callable[[dict[str, Array]], Array]
+# Tuples that stand for what a split makes of its arrays.
+_SAMPLE = 256
 
 
 class Batch(NamedTuple):
@@ -63,6 +67,12 @@ class Split:
     modalities: tuple[str, ...]
     presence: Bool[Array, "N M"] | None = None
 
+    @cached_property
+    def identity(self) -> str:
+        """The fingerprint of its arrays, labels included, and of some tuples made of them; presence plays no part."""
+        tuples = take(self, jax.random.key(0), min(self.size, _SAMPLE))
+        return fingerprint(*map(np.asarray, jax.tree.leaves((self.arrays, tuples.x, tuples.label))))
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -75,6 +85,7 @@ class Dataset:
       test: the test split; its tuples are the same under every key, only their order changes.
       num_classes: number of values of `Batch.label`.
       provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
+      join: makes whole images of the modalities by name, where they are the parts of one.
     """
 
     name: str
@@ -83,6 +94,7 @@ class Dataset:
     test: Split
     num_classes: int
     provenance: dict[str, str] = field(default_factory=dict)
+    join: Join | None = None
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

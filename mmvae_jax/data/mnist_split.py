@@ -62,7 +62,7 @@ def mnist_split(data: str = "embedded", parts: int = 2, supervision: float = 1.0
         "fingerprint": fingerprint(*digits[:4]),
     }
     name = "mnist_split" if parts == 2 else "mnist_split_3"
-    return Dataset(name, PART_NAMES[parts], train, test, 10, provenance)
+    return Dataset(name, PART_NAMES[parts], train, test, 10, provenance, reassemble)
 
 
 def _split(

@@ -17,6 +17,8 @@ from mmvae_jax.model import Model, Params
 # bounds memory by a few hundred MiB; larger chunks are no faster on a CPU, because they leave its caches.
 MAX_DECODED_ELEMENTS = 2**22
 MAX_EXAMPLES = 128
+# Examples that are only encoded at once.
+MAX_ENCODED = 512
 
 
 class Chunk(NamedTuple):

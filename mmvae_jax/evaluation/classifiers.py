@@ -1,11 +1,7 @@
-"""Classifiers of single modalities, which judge what a model generates: trained here, cached on disk.
-
-The network is chosen by what a modality's x is: images [H, W, C], sequences of class indices [L], vectors [F] or
-single class indices []. Its input is in the model's units: pixels in 0..1, class indices as they are.
-"""
+"""Classifiers of single modalities, which judge what a model generates: trained here, cached on disk."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,18 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import chunks
+from mmvae_jax.evaluation.classifier_networks import default_network
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
-from mmvae_jax.networks.layers import Conv, images, planes
 
 MAX_ROUND = 8192
 MAX_CLASSIFIED = 512
 # Raised with every change that makes cached parameters obsolete.
-_VERSION = 1
+_VERSION = 2
 _DISTORTION = 0.15
 _SHIFT = 2.0
 
@@ -65,65 +61,23 @@ class ClassifierSettings:
                 raise UserError(f"classifier.{name.replace('_', '-')}={getattr(self, name)}: give 0 or more, below 1")
 
 
-class ImageClassifier(nn.Module):
-    """Three strided convolutions and a dense layer."""
-
-    classes: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B N"]:
-        """Logits of the classes."""
-        x = planes(x - 0.5)
-        for width in (32, 64, 64):
-            x = nn.relu(Conv(width, kernel=3, stride=2, padding=1)(x))
-        x = images(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
-        x = nn.relu(nn.Dense(128)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes)(x)
-
-
-class SequenceClassifier(nn.Module):
-    """Two convolutions over one-hot symbols (padding is all zero), the maximum over positions, a dense layer."""
-
-    classes: int
-    dropout: float
-    symbols: int
-
-    @nn.compact
-    def __call__(self, x: Int[Array, "B L"], train: bool = False) -> Float[Array, "B N"]:
-        """Logits of the classes."""
-        x = planes(jax.nn.one_hot(x, self.symbols)[:, None])
-        for _ in range(2):
-            x = nn.relu(Conv(64, kernel=(1, 3), padding=(0, 1))(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x.max((1, 2)).T)
-        return nn.Dense(self.classes)(x)
-
-
-class VectorClassifier(nn.Module):
-    """Two dense layers; a single class index is one-hot first."""
-
-    classes: int
-    dropout: float
-    symbols: int = 0
-
-    @nn.compact
-    def __call__(self, x: Num[Array, "B ..."], train: bool = False) -> Float[Array, "B N"]:
-        """Logits of the classes."""
-        x = jax.nn.one_hot(x, self.symbols) if self.symbols else x
-        for _ in range(2):
-            x = nn.relu(nn.Dense(128)(x.reshape(len(x), -1)))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes)(x)
-
-
 class Classifier(NamedTuple):
-    """A trained classifier: a Linen module x [B, ...] -> logits [B, N], its parameters and its test accuracy."""
+    """A trained classifier.
+
+    Attributes:
+      module: Linen module, x [B, ...] in the model's units -> logits [B, N].
+      params: its parameters.
+      right: whether it is, for every test tuple.
+    """
 
     module: nn.Module
     params: Any
-    accuracy: float
+    right: Bool[np.ndarray, "T"]
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of test tuples that it puts into their class."""
+        return float(np.mean(self.right))
 
 
 class _State(NamedTuple):
@@ -135,8 +89,8 @@ class _State(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def classify(module: nn.Module, params: Any, x: Num[Array, "B ..."]) -> Int[Array, "B"]:
-    """The class of every x, in inference mode."""
-    logits: Any = module.apply({"params": params}, _in_units(x))
+    """The class of every x in the model's units, in inference mode."""
+    logits: Any = module.apply({"params": params}, x)
     return jnp.argmax(logits, -1)
 
 
@@ -146,27 +100,31 @@ def trained_classifiers(
     settings: ClassifierSettings | None = None,
     report: Report = print,
     networks: Mapping[str, nn.Module] | None = None,
+    pixels: Collection[str] | None = None,
 ) -> dict[str, Classifier]:
     """One classifier for every modality: from the cache where it is there, else trained and cached.
 
-    A file is found by a fingerprint of the data set's provenance, the modality, its network and the settings.
+    A file is found by a fingerprint of the training data, labels included, of the modality, its network and the
+    settings, so that data that differ never share a classifier, and data that do not share one under any division.
 
     Args:
-      dataset: trained on its training split, its test split gives the accuracy.
+      dataset: trained on its training split, its test split says how good they are.
       cache_dir: folder of the cache, made if missing.
       settings: of training.
       report: gets a line for every classifier.
       networks: modality -> Linen module(x, train) -> logits, in place of the default for the modality's kind of data.
+      pixels: modalities whose uint8 data are pixels, which the model scales to 0..1; default all.
     """
-    settings = settings or ClassifierSettings()
-    networks = networks or {}
-    sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024))
-    modules = {name: networks.get(name) or _module(sample.x[name], dataset, settings) for name in dataset.modalities}
-    paths = {name: _cache_path(cache_dir, dataset, name, module, settings) for name, module in modules.items()}
-    params = {
-        name: load_parameters(path, _shapes(modules[name], sample.x[name]), report) for name, path in paths.items()
-    }
-    missing = {name: modules[name] for name, found in params.items() if found is None}
+    settings, networks = settings or ClassifierSettings(), networks or {}
+    pixels = dataset.modalities if pixels is None else pixels
+    sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024)).x
+    kinds = {}
+    for name in dataset.modalities:
+        default = partial(default_network, sample[name], dataset.num_classes, settings.dropout)
+        kinds[name] = _Kind(networks.get(name) or default(), name in pixels)
+    paths = {name: _cache_path(cache_dir, dataset, name, kind, settings) for name, kind in kinds.items()}
+    params = {name: load_parameters(path, _shapes(kinds[name], sample[name]), report) for name, path in paths.items()}
+    missing = {name: kinds[name] for name, found in params.items() if found is None}
     if missing:
         start = time.perf_counter()
         params |= _train(dataset, missing, settings)
@@ -175,34 +133,32 @@ def trained_classifiers(
         report(f"trained classifiers of {', '.join(missing)} in {time.perf_counter() - start:.0f} s")
     test = take(dataset.test, jax.random.key(0), dataset.test.size)
     return {
-        name: Classifier(module, params[name], _accuracy(module, params[name], test, name))
-        for name, module in modules.items()
+        name: Classifier(kind.module, params[name], _right(kind, params[name], test, name))
+        for name, kind in kinds.items()
     }
 
 
-def _in_units(x: Num[Array, "..."]) -> Num[Array, "..."]:
-    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+class _Kind(NamedTuple):
+    """A network, and whether uint8 data are pixels."""
+
+    module: nn.Module
+    pixels: bool
+
+    def in_units(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
+        if x.dtype != jnp.uint8:
+            return x
+        return x.astype(jnp.float32) / 255 if self.pixels else x.astype(jnp.float32)
 
 
-def _module(x: Num[Array, "B ..."], dataset: Dataset, settings: ClassifierSettings) -> nn.Module:
-    classes, dropout = dataset.num_classes, settings.dropout
-    if x.ndim == 4:
-        return ImageClassifier(classes, dropout)
-    if not jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.uint8:
-        return VectorClassifier(classes, dropout)
-    symbols = int(x.max()) + 1
-    return (SequenceClassifier if x.ndim == 2 else VectorClassifier)(classes, dropout, symbols)
+def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T"]:
+    right = []
+    for chunk in chunks(test, MAX_CLASSIFIED):
+        classes = classify(kind.module, params, kind.in_units(chunk.batch.x[name]))
+        right.append(np.asarray(classes == chunk.batch.label)[: chunk.size])
+    return np.concatenate(right)
 
 
-def _accuracy(module: nn.Module, params: Any, test: Batch, name: str) -> float:
-    right = [
-        np.asarray(classify(module, params, chunk.batch.x[name]) == chunk.batch.label)[: chunk.size]
-        for chunk in chunks(test, MAX_CLASSIFIED)
-    ]
-    return float(np.mean(np.concatenate(right)))
-
-
-def _train(dataset: Dataset, modules: dict[str, nn.Module], settings: ClassifierSettings) -> dict[str, Any]:
+def _train(dataset: Dataset, kinds: Mapping[str, _Kind], settings: ClassifierSettings) -> dict[str, Any]:
     """All classifiers side by side, so that each epoch's tuples are made once."""
     key = jax.random.key(settings.seed)
     batch_size = min(settings.batch_size, dataset.train.size)
@@ -214,14 +170,14 @@ def _train(dataset: Dataset, modules: dict[str, nn.Module], settings: Classifier
     for i in range(rounds):
         round_key = jax.random.fold_in(key, i)
         x, label = make(dataset.train.arrays, round_key)
-        for name, module in modules.items():
+        for name, kind in kinds.items():
             if name not in states:
-                states[name] = _initial(module, settings, x[name][0], key)
-            states[name] = _steps(module, settings, rounds * per_round, states[name], x[name], label, round_key)
+                states[name] = _initial(kind, settings, x[name][0], key)
+            states[name] = _steps(kind, settings, rounds * per_round, states[name], x[name], label, round_key)
     return {name: state.average for name, state in states.items()}
 
 
-def _round(split: Split, steps: int, batch_size: int, arrays: Any, key: Array):
+def _round(split: Split, steps: int, batch_size: int, arrays: Any, key: Key[Array, ""]):
     """The tuples of some steps, leading axes [steps, batch_size]."""
     plan = split.plan(arrays, key)
     rows = jax.tree.map(lambda values: values[: steps * batch_size], plan)
@@ -235,33 +191,33 @@ def _optimizer(settings: ClassifierSettings, total: int) -> optax.GradientTransf
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _initial(module: nn.Module, settings: ClassifierSettings, x: Array, key: Array) -> _State:
-    params = module.init(key, _in_units(x))["params"]
+def _initial(kind: _Kind, settings: ClassifierSettings, x: Array, key: Key[Array, ""]) -> _State:
+    params = kind.module.init(key, kind.in_units(x))["params"]
     optimizer = _optimizer(settings, settings.steps).init(params)
     return _State(params, params, optimizer, jnp.zeros((), jnp.int32))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def _steps(
-    module: nn.Module,
+    kind: _Kind,
     settings: ClassifierSettings,
     total: int,
     state: _State,
     x: Num[Array, "steps B ..."],
     label: Int[Array, "steps B"],
-    key: Array,
+    key: Key[Array, ""],
 ) -> _State:
     optimizer = _optimizer(settings, total)
 
-    def loss(params: Any, x: Array, label: Array, key: Array) -> Float[Array, ""]:
-        logits: Any = module.apply({"params": params}, x, True, rngs={"dropout": key})
+    def loss(params: Any, x: Array, label: Array, key: Key[Array, ""]) -> Float[Array, ""]:
+        logits: Any = kind.module.apply({"params": params}, x, True, rngs={"dropout": key})
         targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), settings.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     def step(state: _State, data: tuple[Array, Array]) -> tuple[_State, None]:
         x, label = data
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        x = _in_units(_augment(x, augment_key))
+        x = kind.in_units(_augment(x, augment_key))
         gradient = jax.grad(loss)(state.params, x, label, dropout_key)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -271,7 +227,7 @@ def _steps(
     return jax.lax.scan(step, state, (x, label))[0]
 
 
-def _augment(x: Num[Array, "B ..."], key: Array) -> Num[Array, "B ..."]:
+def _augment(x: Num[Array, "B ..."], key: Key[Array, ""]) -> Num[Array, "B ..."]:
     """Half of the images rotated, sheared, scaled and shifted a little; anything else as it is."""
     if x.ndim != 4:
         return x
@@ -280,7 +236,7 @@ def _augment(x: Num[Array, "B ..."], key: Array) -> Num[Array, "B ..."]:
     return jnp.where(chosen, jax.vmap(_distorted)(x, jax.random.split(key, len(x))), x)
 
 
-def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
+def _distorted(x: Num[Array, "H W C"], key: Key[Array, ""]) -> Num[Array, "H W C"]:
     """A random affine map about the centre, nearest pixels, mirrored at the border."""
     linear_key, shift_key = jax.random.split(key)
     last = jnp.array(x.shape[:2]) - 1
@@ -292,20 +248,18 @@ def _distorted(x: Num[Array, "H W C"], key: Array) -> Num[Array, "H W C"]:
     return x[source[..., 0], source[..., 1]]
 
 
-def _cache_path(
-    folder: Path | str, dataset: Dataset, modality: str, module: nn.Module, settings: ClassifierSettings
-) -> Path:
+def _cache_path(folder: Path | str, dataset: Dataset, modality: str, kind: _Kind, settings: ClassifierSettings) -> Path:
     identity = {
         "version": _VERSION,
-        "dataset": dataset.name,
-        "provenance": dataset.provenance,
+        "data": dataset.train.identity,
         "classes": dataset.num_classes,
         "modality": modality,
-        "network": type(module).__name__,
+        "network": type(kind.module).__name__,
+        "pixels": kind.pixels,
         "settings": asdict(settings),
     }
     return cache_path(folder, f"classifier-{dataset.name}-{modality}", identity)
 
 
-def _shapes(module: nn.Module, x: Num[Array, "B ..."]) -> Any:
-    return jax.eval_shape(module.init, jax.random.key(0), _in_units(x[:1]))["params"]
+def _shapes(kind: _Kind, x: Num[Array, "B ..."]) -> Any:
+    return jax.eval_shape(kind.module.init, jax.random.key(0), kind.in_units(x[:1]))["params"]

@@ -1,6 +1,7 @@
-"""Coherence: whether what is generated shows the class that it should (SPEC section 6)."""
+"""Coherence: whether what is generated shows the class that it should."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,29 +9,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmvae_jax import likelihoods
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import Classifier, classify
-from mmvae_jax.model import Model, Params
+from mmvae_jax.model import Latents, Model, Params
+from mmvae_jax.priors import Density
 
 Modules = tuple[nn.Module, ...]
 
 
-def subset_coherence(
+def subset_matches(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
-    classifiers: dict[str, Classifier],
-) -> Float[np.ndarray, "S M"]:
-    """The fraction of tuples whose generated x_m is classified as the tuple's label, for every subset A and target m.
+    classifiers: Mapping[str, Classifier],
+) -> Bool[np.ndarray, "S B M"]:
+    """Whether x_m generated from subset A is classified as the tuple's label, for every subset, tuple and target m.
 
-    One z ~ q(z|X_A) for every tuple, decoded to every modality's mean (mode, for class indices). Conditional coherence
-    where m is not in A, self-coherence where it is.
+    One z ~ q(z|X_A) for every tuple, decoded to every modality's mean (mode, for class indices). Its mean over tuples
+    is conditional coherence where m is not in A, self-coherence where it is.
 
     Args:
       model: any model.
@@ -47,52 +48,67 @@ def subset_coherence(
         chunk_key = jax.random.fold_in(key, chunk.index)
         classes = _conditional_classes(model, modules, params, weights, chunk_key, chunk.batch, masks)
         matches.append(np.asarray(classes == chunk.batch.label[:, None])[:, : chunk.size])
-    return np.concatenate(matches, 1).mean(1)
+    return np.concatenate(matches, 1)
 
 
-def joint_coherence(
-    model: Model, params: Params, key: Array, samples: int, classifiers: dict[str, Classifier]
-) -> float:
-    """The fraction of prior samples whose decoded modalities are all classified the same.
+def joint_classes(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    samples: int,
+    classifiers: Mapping[str, Classifier],
+    sampler: Density | None = None,
+) -> Int[np.ndarray, "N M"]:
+    """The class that each modality shows, of unconditional samples.
 
     Args:
       model: any model.
       params: its parameters.
       key: PRNG key.
-      samples: number of draws from the prior.
+      samples: N.
       classifiers: for every modality.
+      sampler: what z is drawn from in place of the model's prior.
     """
     modules, weights = _split(model, classifiers)
     count = math.ceil(samples / decoded_at_once(model, params))
     size = math.ceil(samples / count)
-    classes = np.concatenate(
-        [
-            np.asarray(_prior_classes(model, modules, size, params, weights, jax.random.fold_in(key, i)))
-            for i in range(count)
-        ]
-    )[:samples]
-    return float(np.mean(np.all(classes == classes[:, :1], 1)))
+    classes = [
+        np.asarray(_joint_classes(model, modules, size, params, weights, jax.random.fold_in(key, i), sampler))
+        for i in range(count)
+    ]
+    return np.concatenate(classes)[:samples]
 
 
-def _split(model: Model, classifiers: dict[str, Classifier]) -> tuple[Modules, dict[str, Any]]:
+def agreement(classes: Int[np.ndarray, "N M"]) -> Bool[np.ndarray, "N"]:
+    """Whether all modalities of a sample show the same class; the mean is joint coherence."""
+    return np.all(classes == classes[:, :1], 1)
+
+
+def surprise(classes: Int[np.ndarray, "N M"]) -> Float[np.ndarray, "N"]:
+    """`-log p_m(class)` in nats, averaged over modalities, with p_m the frequencies of the classes that m shows.
+
+    Its mean is the entropy of one modality's classes, averaged over modalities: 0 for decoders that always draw the
+    same, also where each draws another one, and log C for C equally frequent classes. All samples count, not only those
+    whose modalities agree: of an incoherent model too few of them would be left to tell.
+    """
+    terms = []
+    for column in classes.T:
+        _, index, counts = np.unique(column, return_inverse=True, return_counts=True)
+        terms.append(np.log(len(column) / counts)[index])
+    return np.mean(terms, 0)
+
+
+def _split(model: Model, classifiers: Mapping[str, Classifier]) -> tuple[Modules, dict[str, Any]]:
     """The static and the traced part of the classifiers."""
     modules = tuple(classifiers[name].module for name in model.names)
     return modules, {name: classifiers[name].params for name in model.names}
 
 
 def _classes(
-    model: Model,
-    modules: Modules,
-    params: Params,
-    weights: dict[str, Any],
-    z: Float[Array, "B D"],
-    private: dict[str, Array],
+    model: Model, modules: Modules, params: Params, weights: dict[str, Any], latents: Latents
 ) -> Int[Array, "B M"]:
-    decoded = model.decode(params, z, private)
-    found = [
-        classify(module, weights[name], likelihoods.point_estimate(decoded[name]))
-        for module, name in zip(modules, model.names, strict=True)
-    ]
+    shown = model.point_estimates(params, latents)
+    found = [classify(module, weights[name], shown[name]) for module, name in zip(modules, model.names, strict=True)]
     return jnp.stack(found, -1)
 
 
@@ -102,7 +118,7 @@ def _conditional_classes(
     modules: Modules,
     params: Params,
     weights: dict[str, Any],
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     masks: Bool[Array, "S M"],
 ) -> Int[Array, "S B M"]:
@@ -110,19 +126,19 @@ def _conditional_classes(
 
     def one(arguments: tuple[Array, Array]) -> Int[Array, "B M"]:
         subset_key, mask = arguments
-        latents = model.draw(params, codes, batch.present, mask, subset_key)
-        return _classes(model, modules, params, weights, *latents)
+        return _classes(model, modules, params, weights, model.draw(params, codes, batch.present, mask, subset_key))
 
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _prior_classes(
+def _joint_classes(
     model: Model,
     modules: Modules,
     size: int,
     params: Params,
     weights: dict[str, Any],
-    key: Array,
-) -> Int[Array, "B M"]:
-    return _classes(model, modules, params, weights, *model.draw_prior(params, key, size))
+    key: Key[Array, ""],
+    sampler: Density | None,
+) -> Int[Array, "N M"]:
+    return _classes(model, modules, params, weights, model.draw_prior(params, key, size, sampler))

@@ -1,4 +1,4 @@
-r"""Log-likelihoods by importance sampling, in nats, unweighted by `w_m` and beta (SPEC section 6).
+r"""Log-likelihoods by importance sampling, in nats, unweighted by `w_m` and beta.
 
 `log p(x_T) ~ log 1/K sum_k w_k` with `w_k = p(x_T|z_k) p(z_k) / q(z_k|x_A)` and `z_k ~ q(z|x_A)`, where T is a set of
 target modalities, A the subset that proposes, and q the full density of the proposal, mixture included. The estimate
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -43,7 +43,7 @@ class Estimates(NamedTuple):
 def importance_estimates(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     proposals: Masks,
     targets: Masks,
@@ -80,7 +80,7 @@ def importance_estimates(
 def log_likelihood(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     data: Batch | Mapping[str, Any],
     given: Sequence[str] | None = None,
     samples: int = 1000,
@@ -100,7 +100,7 @@ def log_likelihood(
 
 
 def joint_log_likelihood(
-    model: Model, params: Params, key: Array, batch: Batch, subset_masks: Masks, samples: int
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, subset_masks: Masks, samples: int
 ) -> Estimates:
     """log p(X) of everything observed under every subset's posterior (Sutter et al. 2021, Table 4).
 
@@ -116,7 +116,7 @@ def joint_log_likelihood(
     return importance_estimates(model, params, key, batch, subset_masks, everything, samples)
 
 
-def marginal_log_likelihood(model: Model, params: Params, key: Array, batch: Batch, samples: int) -> Estimates:
+def marginal_log_likelihood(model: Model, params: Params, key: Key[Array, ""], batch: Batch, samples: int) -> Estimates:
     """log p(x_m) of every modality, proposed by its own posterior; one row a modality."""
     single = np.eye(len(model.modalities), dtype=bool)
     return importance_estimates(model, params, key, batch, single, single, samples)
@@ -125,7 +125,7 @@ def marginal_log_likelihood(model: Model, params: Params, key: Array, batch: Bat
 def conditional_log_likelihood(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     target: Bool[np.ndarray, "M"],
     given: Bool[np.ndarray, "M"],
@@ -143,7 +143,7 @@ def conditional_log_likelihood(
 def cross_log_likelihood(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     target: Bool[np.ndarray, "M"],
     given: Bool[np.ndarray, "M"],
@@ -162,7 +162,7 @@ def _estimates(
     at_once: int,
     corrected: bool,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     proposals: Bool[Array, "R M"],
     targets: Bool[Array, "R M"],
@@ -178,7 +178,7 @@ def _estimates(
     return jax.lax.map(row, (keys, proposals, targets))
 
 
-def _in_chunks(weigh, key: Array, samples: int, limit: int) -> Float[Array, "K B"]:
+def _in_chunks(weigh, key: Key[Array, ""], samples: int, limit: int) -> Float[Array, "K B"]:
     """`weigh(keys)` of all K samples, at most `limit` of them at a time."""
     count = math.ceil(samples / max(1, limit))
     size = math.ceil(samples / count)

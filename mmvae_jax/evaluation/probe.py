@@ -1,24 +1,23 @@
-"""Linear probe: how linearly the class can be read off the posterior mean of every subset (SPEC section 6)."""
+"""Linear probe: how linearly the class can be read off the posterior mean of every subset."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.evaluation.chunks import chunks
+from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
 from mmvae_jax.mixture import stratified_components
 from mmvae_jax.model import Model, Params
 
-MAX_ENCODED = 512
 MAX_ITERATIONS = 1000
 
 
 def posterior_means(
-    model: Model, params: Params, key: Array, batch: Batch, subset_masks: Bool[np.ndarray, "S M"]
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, subset_masks: Bool[np.ndarray, "S M"]
 ) -> Float[np.ndarray, "S B D"]:
     """The mean of q(z|X_A) of every subset; of a mixture, that of one component for each tuple.
 
@@ -33,15 +32,15 @@ def posterior_means(
     return np.concatenate(pieces, 1)
 
 
-def probe_accuracy(
+def probe_matches(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     train: Batch,
     test: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
-) -> Float[np.ndarray, "S"]:
-    """Test accuracy of one logistic regression for every subset, fitted on the training tuples' posterior means.
+) -> Bool[np.ndarray, "S B"]:
+    """Whether each test tuple's class is told by one logistic regression a subset, fitted on posterior means.
 
     The means are not standardised: a latent dimension that the posterior left at the prior has a mean near zero, and
     scaling it up would only add noise.
@@ -50,16 +49,18 @@ def probe_accuracy(
     features = posterior_means(model, params, train_key, train, subset_masks)
     held_out = posterior_means(model, params, test_key, test, subset_masks)
     labels, truth = np.asarray(train.label), np.asarray(test.label)
-    return np.array(
+    return np.stack(
         [
-            LogisticRegression(max_iter=MAX_ITERATIONS).fit(a, labels).score(b, truth)
+            LogisticRegression(max_iter=MAX_ITERATIONS).fit(a, labels).predict(b) == truth
             for a, b in zip(features, held_out, strict=True)
         ]
     )
 
 
 @partial(jax.jit, static_argnums=0)
-def _means(model: Model, params: Params, key: Array, batch: Batch, masks: Bool[Array, "S M"]) -> Float[Array, "S B D"]:
+def _means(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
+) -> Float[Array, "S B D"]:
     codes = model.encode(params, batch)
 
     def of_subset(mask: Bool[Array, "M"]) -> Float[Array, "B D"]:

@@ -4,7 +4,6 @@ All parts are generated given some of them and joined; an oracle trained on whol
 parts its accuracy is the paper's synergy, given one or a few their cross-coherence.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int, Key
 
-from mmvae_jax.data.batching import Batch, Dataset, Split
+from mmvae_jax.data.batching import Batch, Dataset, Join, Split, fixed_split
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import (
     Classifier,
@@ -28,21 +27,19 @@ from mmvae_jax.evaluation.classifiers import (
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.resnet import ResNetClassifier
 
-Join = Callable[[dict[str, Array]], Array]
-
 _WHOLE = "whole"
 
 
-def reassembly_accuracy(
+def reassembly_matches(
     model: Model,
     params: Params,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
     join: Join,
     oracle: Classifier,
-) -> Float[np.ndarray, "S"]:
-    """The fraction of tuples whose re-assembled image the oracle puts into the tuple's class, for every subset A.
+) -> Bool[np.ndarray, "S B"]:
+    """Whether the oracle puts the re-assembled image into the tuple's class, for every subset A and tuple.
 
     One z ~ q(z|X_A) for every tuple, decoded to the mean of every part.
 
@@ -60,7 +57,7 @@ def reassembly_accuracy(
         chunk_key = jax.random.fold_in(key, chunk.index)
         classes = _classes(model, join, oracle.module, params, oracle.params, chunk_key, chunk.batch, masks)
         right.append(np.asarray(classes == chunk.batch.label)[:, : chunk.size])
-    return np.concatenate(right, 1).mean(1)
+    return np.concatenate(right, 1)
 
 
 def trained_oracle(
@@ -73,7 +70,7 @@ def trained_oracle(
     """A small ResNet trained on the whole images of a data set, all of them, from the cache where it is there.
 
     Args:
-      dataset: of parts; what supervision leaves of it plays no part.
+      dataset: of parts; what supervision leaves of it plays no part, nor does into how many parts it is divided.
       join: makes whole images of parts by name.
       cache_dir: folder of the cache, made if missing.
       settings: of training.
@@ -85,23 +82,22 @@ def trained_oracle(
 
 
 def whole_images(dataset: Dataset, join: Join) -> Dataset:
-    """The data set with the joined parts as its only modality, complete and the same however it was divided."""
+    """The data set with the joined parts as its only modality: complete, its arrays the same however it was divided."""
 
     def whole(split: Split) -> Split:
-        def gather(arrays: Any, rows: dict[str, Array]) -> tuple[dict[str, Array], Int[Array, "B"]]:
-            parts, label = split.gather(arrays, rows)
-            return {_WHOLE: join(parts)}, label
+        plan = split.plan(split.arrays, jax.random.key(0))
+        order = jnp.argsort(plan["index"])
+        parts, label = split.gather(split.arrays, jax.tree.map(lambda values: values[order], plan))
+        return fixed_split({_WHOLE: join(parts)}, label)
 
-        return replace(split, gather=gather, modalities=(_WHOLE,), presence=None)
-
-    source = {name: value for name, value in dataset.provenance.items() if name != "tuples"}
     return replace(
         dataset,
         name=_WHOLE,
         modalities=(_WHOLE,),
         train=whole(dataset.train),
         test=whole(dataset.test),
-        provenance=source,
+        provenance={},
+        join=None,
     )
 
 
@@ -112,7 +108,7 @@ def _classes(
     module: nn.Module,
     params: Params,
     weights: Any,
-    key: Array,
+    key: Key[Array, ""],
     batch: Batch,
     masks: Bool[Array, "S M"],
 ) -> Int[Array, "S B"]:

@@ -1,4 +1,4 @@
-"""Compare finished runs: one table and the MoPoE paper's Figure 3, with mean and deviation over seeds.
+"""Compare finished runs: one table and the MoPoE paper's Figure 3, with standard errors and deviations over seeds.
 
     python -m experiments.compare runs/polymnist/*-seed* --out comparison.png
     python -m experiments.compare runs/mnist_split/* --metrics synergy/top+bottom synergy/top synergy/bottom
@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.plotting import CURVES, by_size, metrics_figure
+from mmvae_jax.evaluation.measuring import by_size, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.metrics import METRICS
+from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.report import model_label
 
+SPREAD = "±: of one run the standard error over its examples, of several the standard deviation over their seeds"
 # Settings that do not make another model of a run.
 _ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "list_models", "saving")
 
@@ -51,8 +54,9 @@ def _compare(arguments: Sequence[str] | None) -> None:
     parsed = parser.parse_args(arguments)
     groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
     print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
+    print(f"\n{SPREAD}")
     _save_figure(groups, parsed.out)
-    print(f"\nwrote {parsed.out}")
+    print(f"wrote {parsed.out}")
 
 
 def read_run(folder: Path) -> Run:
@@ -112,7 +116,7 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
 
 
 def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A Markdown table, one row a metric and one column a model: mean, and ± the standard deviation over seeds."""
+    """A Markdown table, one row a metric and one column a model, as mean ± spread; see `SPREAD`."""
     rows = [["", *groups], ["runs", *(str(len(runs)) for runs in groups.values())]]
     rows += [
         [name, *(_mean(runs, key) for runs in groups.values())]
@@ -122,19 +126,24 @@ def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
 
 
 def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
-    """A Markdown table, one row a model and one column a metric: mean, and ± the standard deviation over seeds.
+    """A Markdown table, one row a model and one column a metric, as mean ± spread; see `SPREAD`.
+
+    Models are ranked by the first metric, from the best to the worst.
 
     Raises:
       UserError: a metric that no run has.
     """
-    known = {name for runs in groups.values() for metrics in runs for name in metrics}
+    known = {name for runs in groups.values() for metrics in runs for name in without_errors(metrics)}
     for name in names:
         if name not in known:
             raise UserError(f"--metrics: no run has {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
 
+    row = METRICS.get(metric_of(names[0]) or "")
+    sign = 1 if row is not None and not row.higher_is_better else -1
+
     def rank(label: str) -> float:
         values = _values(groups[label], names[0])
-        return -values.mean() if len(values) else np.inf
+        return sign * values.mean() if len(values) else np.inf
 
     rows = [[label, *(_mean(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
     return _markdown([["", *names], *rows])
@@ -150,10 +159,10 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     """Name and key of every row."""
     rows = []
-    for prefix, title, _ in CURVES:
+    for prefix, row in METRICS.items():
         sizes = sorted(set().union(*(by_size(each, prefix) for each in metrics)))
-        rows += [(f"{title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
-    rows += [("Joint coherence", "coherence/joint"), ("Training, s", "train/seconds")]
+        rows += [(f"{row.title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
+    rows += [(row.title, prefix) for prefix, row in METRICS.items()] + [("Training, s", "train/seconds")]
     return [row for row in rows if any(row[1] in each for each in metrics)]
 
 
@@ -161,9 +170,10 @@ def _mean(runs: Sequence[Mapping[str, float]], key: str) -> str:
     values = _values(runs, key)
     if len(values) == 0:
         return "-"
-    digits = 3 if np.all(np.abs(values) <= 1) else 1
+    digits = 3 if np.all(np.abs(values) < 10) else 1
     mean = f"{values.mean():.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
+    spread = values.std(ddof=1) if len(values) > 1 else next(standard_error(each, key) for each in runs if key in each)
+    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
 
 
 def _values(runs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:

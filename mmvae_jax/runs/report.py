@@ -7,18 +7,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mmvae_jax.plotting import CURVES, by_size
+from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.runs.folder import flat_settings, write_whole
 
 _CAPTIONS = {
     "data": "Test tuples, one a column.",
     "reconstructions": "Test examples above their reconstructions from all modalities.",
-    "unconditional": "Samples from the prior; a column shares one latent code.",
+    "unconditional": "Unconditional samples; a column shares one latent code.",
     "conditional_1": "Generated from one modality: inputs on top, samples of the posterior below.",
     "metrics": "Metrics against the number of inputs.",
 }
 _STYLE = """
-:root { color-scheme: light; --ink: #1f2933; --faint: #616e7c; --line: #e4e7eb; --accent: #2563a8; }
+:root { color-scheme: light; --ink: #1f2933; --faint: #616e7c; --line: #e4e7eb; --accent: #2563a8; --warning: #b4361b; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -29,6 +30,7 @@ p.lead { color: var(--faint); margin: .3rem 0 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+small { color: var(--faint); font-size: .78em; }
 thead th { color: var(--faint); font-weight: 600; border-bottom: 2px solid var(--line); vertical-align: bottom; }
 td.self { color: var(--faint); font-style: italic; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
@@ -37,6 +39,7 @@ figure img { max-width: 100%; height: auto; border: 1px solid var(--line); borde
 figcaption { color: var(--faint); font-size: .88rem; margin-top: .3rem; }
 details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 .note { color: var(--faint); font-size: .88rem; }
+.warning { color: var(--warning); font-weight: 600; }
 """
 
 
@@ -96,10 +99,8 @@ def _summary(config: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     return " · ".join(parts)
 
 
-def _number(value: float | None) -> str:
+def _number(value: float) -> str:
     """Four significant digits and no exponent: enough for fractions and for nats."""
-    if value is None:
-        return ""
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
@@ -112,56 +113,102 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def _cell(value: float | None, fraction: bool = False, own: bool = False) -> str:
-    """A number; fractions are shaded by their size."""
-    shade = ""
-    if fraction and value is not None and math.isfinite(value):
-        shade = f' style="background: rgba(37, 99, 168, {0.32 * min(max(value, 0), 1):.3f})"'
+def _spread(metrics: Mapping[str, float], name: str) -> str:
+    """The standard error of a metric, where it is known."""
+    error = standard_error(metrics, name)
+    return "" if error is None else f"± {_number(error)}"
+
+
+def _estimate(metrics: Mapping[str, float], name: str | None) -> str:
+    if name is None:
+        return ""
+    spread = _spread(metrics, name)
+    return _number(metrics[name]) + (f" <small>{spread}</small>" if spread else "")
+
+
+def _cell(metrics: Mapping[str, float], name: str | None, own: bool = False) -> str:
+    """A metric; fractions are shaded by their size."""
+    row, shade = METRICS.get(metric_of(name or "") or ""), ""
+    if name is not None and row is not None and row.fraction and math.isfinite(metrics[name]):
+        shade = f' style="background: rgba(37, 99, 168, {0.32 * min(max(metrics[name], 0), 1):.3f})"'
     kind = ' class="self"' if own else ""
-    return f"<td{kind}{shade}>{_number(value)}</td>"
+    return f"<td{kind}{shade}>{_estimate(metrics, name)}</td>"
 
 
 def _sizes_table(metrics: Mapping[str, float]) -> str:
-    curves = {title: by_size(metrics, prefix) for prefix, title, _ in CURVES}
+    """Means by number of inputs, then what is a single number, with what there is to say of it."""
+    curves = {prefix: sizes for prefix in METRICS if (sizes := by_size(metrics, prefix))}
     sizes = sorted(set().union(*curves.values()))
-    if not sizes:
-        return ""
-    rows = [
-        [f"<td>{title}</td>", *(_cell(curve.get(n), not title.endswith("likelihood")) for n in sizes)]
-        for title, curve in curves.items()
-        if curve
-    ]
-    table = _table(["", *(f"{n} input{'s' * (n > 1)}" for n in sizes)], rows)
-    joint = metrics.get("coherence/joint")
-    note = "" if joint is None else f"<p>Joint coherence (prior samples): <b>{_number(joint)}</b></p>"
-    return table + note
+    rows = []
+    for prefix, curve in curves.items():
+        names = [f"{prefix}/by_size/{n}" if n in curve else None for n in sizes]
+        rows.append([f"<td>{escape(METRICS[prefix].title)}</td>", *(_cell(metrics, name) for name in names)])
+    table = _table(["", *(f"{n} input{'s' * (n > 1)}" for n in sizes)], rows) if rows else ""
+    numbers = "".join(_sentence(metrics, prefix) for prefix in METRICS if prefix in metrics)
+    errors = any(standard_error(metrics, name) is not None for name in metrics)
+    note = '<p class="note">±: standard error over the examples that this run was measured on.</p>' if errors else ""
+    return table + numbers + note
+
+
+def _sentence(metrics: Mapping[str, float], prefix: str) -> str:
+    row = METRICS[prefix]
+    remark = row.remark(metrics[prefix])
+    warning = f'; <span class="warning">{escape(remark)}</span>' if remark else ""
+    return f"<p>{escape(row.title)}: <b>{_estimate(metrics, prefix)}</b> ({escape(row.unit)}){warning}</p>"
+
+
+def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[str, str]]:
+    """(Title, target or "") -> subset that is given -> name of the metric; of metrics that are given by subset.
+
+    Metrics of one family, such as both kinds of coherence, share the columns of their targets.
+    """
+    columns: dict[tuple[str, str], dict[str, str]] = {}
+    for prefix, row in METRICS.items():
+        for label in labelled(metrics, prefix) if row.by_subset or row.by_size else ():
+            given, _, target = label.partition("->")
+            title = prefix.partition("/")[0].capitalize() if target else row.title
+            columns.setdefault((title, target), {})[given] = f"{prefix}/{label}"
+    return columns
 
 
 def _subsets_table(metrics: Mapping[str, float]) -> str:
-    """One row a subset: probe, log-likelihood, effective sample size and the coherence of every target."""
-    prefix = "log_likelihood/joint/"
-    labels = [name[len(prefix) :] for name in metrics if name.startswith(prefix) and "by_size" not in name]
-    targets = [label for label in labels if "+" not in label]
-    if not labels:
+    """One row a subset that is given."""
+    columns = _subset_columns(metrics)
+    subsets = list(dict.fromkeys(given for column in columns.values() for given in column))
+    titles = list(dict.fromkeys(title for title, _ in columns))
+    # Targets in the order of the modalities, which is that of the subsets of one.
+    order = sorted(columns, key=lambda head: (titles.index(head[0]), [*subsets, *head].index(head[1])))
+    if not subsets:
         return ""
-    rows = []
-    for label in labels:
-        row = [f"<td>{escape(label)}</td>", _cell(metrics.get(f"probe/{label}"), True)]
-        row += [_cell(metrics.get(f"log_likelihood/{kind}/{label}")) for kind in ("joint", "ess")]
-        for target in targets:
-            own = target in label.split("+")
-            value = metrics.get(f"coherence/{'self' if own else 'conditional'}/{label}->{target}")
-            row.append(_cell(value, fraction=True, own=own))
-        rows.append(row)
-    head = ["given", "probe", "log p(X)", "eff. samples", *(f"→ {escape(target)}" for target in targets)]
-    note = '<p class="note">→: coherence of what is generated; in italics where the target itself is given.</p>'
-    return _table(head, rows) + note
+    rows = [
+        [
+            f"<td>{escape(given)}</td>",
+            *(_cell(metrics, columns[head].get(given), own=head[1] in given.split("+")) for head in order),
+        ]
+        for given in subsets
+    ]
+    heads = [escape(f"{title} → {target}" if target else title) for title, target in order]
+    note = '<p class="note">→: what is generated; in italics where the target itself is given.</p>'
+    return _table(["given", *heads], rows) + _remarks(metrics) + note
+
+
+def _remarks(metrics: Mapping[str, float]) -> str:
+    """What there is to say of metrics, each with the labels of which it is said."""
+    said: dict[str, list[str]] = {}
+    for prefix, row in METRICS.items():
+        for label, mean in labelled(metrics, prefix).items():
+            if label and (remark := row.remark(mean)):
+                said.setdefault(remark, []).append(label)
+    lines = (f"{escape(remark)} (given {escape(', '.join(labels))})" for remark, labels in said.items())
+    return "".join(f'<p class="warning">{line}</p>' for line in lines)
 
 
 def _others(metrics: Mapping[str, float]) -> dict[str, str]:
     """What is in neither of the other tables."""
-    tabulated = ("probe/", "coherence/", "log_likelihood/joint/", "log_likelihood/ess/")
-    return {name: _number(value) for name, value in metrics.items() if not name.startswith(tabulated)}
+    shown = {name for column in _subset_columns(metrics).values() for name in column.values()}
+    shown |= {f"{prefix}/by_size/{n}" for prefix in METRICS for n in by_size(metrics, prefix)} | METRICS.keys()
+    rest = [name for name in without_errors(metrics) if name not in shown]
+    return {name: f"{_number(metrics[name])} {_spread(metrics, name)}".strip() for name in rest}
 
 
 def _pairs_table(values: Mapping[str, Any]) -> str:

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation import evaluate
+from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.loop import Diverged, Progress, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
-from mmvae_jax.plotting import draw_all
+from mmvae_jax.plotting.figures import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import Config, Own, from_record, parse
@@ -56,7 +56,6 @@ class Experiment(Generic[Own]):
       presets: name -> configuration; the first is the default.
       load: configuration -> data set.
       modalities: (configuration, data set) -> the model's modalities.
-      metrics: extra metrics of this experiment: (configuration, model, parameters, data set, key) -> name -> value.
       expected: published or measured numbers, shown in the report beside the run's own.
     """
 
@@ -64,7 +63,6 @@ class Experiment(Generic[Own]):
     presets: dict[str, Config[Own]]
     load: Callable[[Config[Own]], Dataset]
     modalities: Callable[[Config[Own], Dataset], tuple[Modality, ...]]
-    metrics: Callable[..., dict[str, float]] | None = None
     expected: dict[str, str] | None = None
 
 
@@ -140,15 +138,14 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     print(f"evaluating {config.label} after {steps} steps", flush=True)
     _, model, training, _ = prepared
     key = jax.random.key(config.seed)
-    metrics = evaluate(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
-    if experiment.metrics is not None:
-        metrics |= experiment.metrics(config, model, state.params, prepared.dataset, key)
+    context = Context(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
+    metrics = measure(context)
     metrics["train/steps"] = steps
     if log := read_log(folder):
         seconds = log[-1]["seconds"]
         metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.batch_size / seconds}
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    figures = draw_all(model, state.params, prepared.dataset, metrics, key, folder / "figures")
+    figures = draw_all(context, metrics, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
     print(f"wrote {folder}/metrics.json, figures/ and report.html")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmvae_jax.data.batching import Dataset, fixed_split
-from mmvae_jax.evaluation.classifiers import ClassifierSettings, trained_classifiers
+from mmvae_jax.evaluation.classifiers import ClassifierSettings, classify, trained_classifiers
 
 SETTINGS = ClassifierSettings(steps=80, batch_size=32)
 CLASSES = 3
@@ -35,7 +35,7 @@ def split(seed, n):
 @pytest.fixture(scope="module")
 def dataset():
     train, test = split(0, 400), split(1, 150)
-    return Dataset("toy", train.modalities, train, test, CLASSES, {"fingerprint": "one"})
+    return Dataset("toy", train.modalities, train, test, CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,47 @@ def test_the_second_time_nothing_is_trained(dataset, trained):
     assert [second[name].accuracy for name in first] == [first[name].accuracy for name in first]
 
 
-def test_other_data_or_settings_have_their_own_file(dataset, tmp_path):
+def with_labels(dataset, change):
+    """The data set with other classes, its images and words the same arrays."""
+    x, label = dataset.train.arrays
+    return dataclasses.replace(dataset, train=fixed_split(x, change(label)))
+
+
+def test_other_labels_data_or_settings_train_other_classifiers(dataset, tmp_path):
     one = dataclasses.replace(dataset, modalities=("vector",))
-    other = dataclasses.replace(one, provenance={"fingerprint": "two"})
-    for data, settings in ((one, SETTINGS), (other, SETTINGS), (one, dataclasses.replace(SETTINGS, dropout=0.1))):
-        trained_classifiers(data, tmp_path, settings, lambda line: None)
+    permuted = with_labels(one, lambda label: (label + 1) % CLASSES)
+    first = trained_classifiers(one, tmp_path, SETTINGS, lambda line: None)["vector"]
+    second = trained_classifiers(permuted, tmp_path, SETTINGS, lambda line: None)["vector"]
+    assert first.accuracy > 0.95
+    # The test split kept its labels, which the other classifier takes for wrong.
+    assert second.accuracy < 0.05
+    dropped = dataclasses.replace(SETTINGS, dropout=0.1)
+    trained_classifiers(one, tmp_path, dropped, lambda line: None)
     assert len(files(tmp_path, "vector")) == 3
+
+
+def test_what_a_split_makes_of_its_arrays_is_part_of_its_identity(dataset):
+    split = dataset.train
+
+    def gather(arrays, rows):
+        x, label = split.gather(arrays, rows)
+        return x, (label + 1) % CLASSES
+
+    assert dataclasses.replace(split, gather=gather).identity != split.identity
+    assert dataclasses.replace(split, presence=jnp.zeros((split.size, 4), bool)).identity == split.identity
+
+
+def test_uint8_counts_are_classified_as_they_are_generated(tmp_path):
+    """A model of counts generates counts; of pixels, what is between 0 and 1."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 300)
+    counts = rng.poisson(np.where(label[:, None], 9.0, 2.0), (300, 4)).astype(np.uint8)
+    split = fixed_split({"counts": jnp.asarray(counts)}, jnp.asarray(label))
+    dataset = Dataset("toy", ("counts",), split, split, 2)
+    for pixels, unit in (((), 1.0), (("counts",), 255.0)):
+        found = trained_classifiers(dataset, tmp_path, SETTINGS, lambda line: None, pixels=pixels)["counts"]
+        shown = classify(found.module, found.params, jnp.asarray(counts, jnp.float32) / unit)
+        assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.9
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])

@@ -1,5 +1,7 @@
 """`evaluate`: the names of its metrics, how they are averaged, and that equal keys give equal numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,21 @@ import pytest
 from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import (
-    MAX_SUBSETS,
+    METRICS,
+    SAMPLERS,
     ClassifierSettings,
+    Context,
     EvaluationSettings,
+    Metric,
+    Sampler,
     evaluate,
     evaluated_subsets,
+    measure,
 )
+from mmvae_jax.evaluation.context import MAX_SUBSETS
+from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
+from mmvae_jax.gaussian import Gaussian
+from mmvae_jax.priors import GaussianMixture
 from tests.oracle import LinearGaussian
 
 ORACLE = LinearGaussian((4, 5, 6), latent_dim=3)
@@ -47,21 +58,78 @@ def metrics(cache):
     return evaluate(model, ORACLE.params(model), toy_dataset(), jax.random.key(3), SETTINGS, cache, lambda line: None)
 
 
-def test_exactly_the_documented_metrics(metrics):
+def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
     names = ["m0", "m1", "m2"]
-    labels = [*names, "m0+m1", "m0+m2", "m1+m2", "m0+m1+m2"]
-    pairs = [(label, target) for label in labels for target in names]
-    expected = {
-        *(f"{kind}/by_size/{n}" for kind in ("probe", "log_likelihood/joint") for n in (1, 2, 3)),
-        *(f"coherence/conditional/by_size/{n}" for n in (1, 2)),
-        *(f"{kind}/{a}" for kind in ("probe", "log_likelihood/joint", "log_likelihood/ess") for a in labels),
-        *(f"coherence/conditional/{a}->{t}" for a, t in pairs if t not in a.split("+")),
-        *(f"coherence/self/{a}->{t}" for a, t in pairs if t in a.split("+")),
-        *(f"{kind}/{name}" for kind in ("log_likelihood/marginal", "classifier") for name in names),
-        "coherence/joint",
+    subsets = [*names, "m0+m1", "m0+m2", "m1+m2", "m0+m1+m2"]
+    pairs = [(given, target) for given in subsets for target in names]
+    labels = {
+        "probe": subsets,
+        "log_likelihood/joint": subsets,
+        "log_likelihood/ess": subsets,
+        "coherence/conditional": [f"{a}->{t}" for a, t in pairs if t not in a.split("+")],
+        "coherence/self": [f"{a}->{t}" for a, t in pairs if t in a.split("+")],
+        "log_likelihood/marginal": names,
+        "classifier": names,
+        "coherence/joint": [""],
+        "coherence/joint_entropy": [""],
     }
-    assert set(metrics) == expected
+    dataset = toy_dataset()
+    assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys()
+    for prefix, expected in labels.items():
+        assert set(labelled(metrics, prefix)) == set(expected)
+        assert set(by_size(metrics, prefix)) == (
+            {label.split("->")[0].count("+") + 1 for label in expected} if METRICS[prefix].by_size else set()
+        )
+    assert all(metric_of(name) for name in without_errors(metrics))
     assert all(isinstance(value, float) and np.isfinite(value) for value in metrics.values())
+    assert all(standard_error(metrics, name) is not None for name in without_errors(metrics))
+
+
+def test_standard_errors_are_those_of_means_over_examples(metrics):
+    for name in ("probe/m0", "coherence/self/m0+m1->m0", "coherence/joint", "classifier/m1"):
+        size = {"coherence/joint": SETTINGS.joint_samples}.get(name, 80)
+        rate = metrics[name]
+        assert standard_error(metrics, name) == pytest.approx(np.sqrt(rate * (1 - rate) / (size - 1)))
+
+
+def test_the_error_of_a_mean_over_subsets_is_that_of_each_examples_mean(monkeypatch):
+    """Subsets are measured on the same examples: their errors do not cancel as those of independent ones would."""
+    rng = np.random.default_rng(0)
+    values = {"m0": rng.normal(size=50), "m1": rng.normal(size=50), "m0+m1": rng.normal(size=50)}
+    values["m2"] = values["m0"] + 1
+    only(monkeypatch, mine=Metric(lambda context: values, "Mine", "units", by_size=True))
+    found = measure(context())
+    mean = (values["m0"] + values["m1"] + values["m2"]) / 3
+    assert found["mine/by_size/1"] == pytest.approx(mean.mean())
+    assert standard_error(found, "mine/by_size/1") == pytest.approx(mean.std(ddof=1) / np.sqrt(50))
+    assert found["mine/by_size/2"] == found["mine/m0+m1"]
+
+
+def test_targets_of_a_subset_count_as_one(monkeypatch):
+    values = {"m0->m1": np.zeros(4), "m0->m2": np.zeros(4), "m1->m0": np.ones(4)}
+    only(monkeypatch, mine=Metric(lambda context: values, "Mine", "units", by_size=True))
+    assert measure(context())["mine/by_size/1"] == 0.5
+
+
+def test_one_example_has_no_standard_error_and_a_metric_that_does_not_apply_is_left_out(monkeypatch):
+    def never(context):
+        raise AssertionError
+
+    alone = Metric(lambda context: {"": np.array([3.0])}, "Alone", "units")
+    only(monkeypatch, alone=alone, never=Metric(never, "Never", "units", applies=lambda dataset: False))
+    assert measure(context()) == {"alone": 3.0}
+
+
+def only(monkeypatch, **rows):
+    for name in list(METRICS):
+        monkeypatch.delitem(METRICS, name)
+    for name, row in rows.items():
+        monkeypatch.setitem(METRICS, name, row)
+
+
+def context(settings=SETTINGS, cache="cache"):
+    model = ORACLE.model()
+    return Context(model, ORACLE.params(model), toy_dataset(), jax.random.key(3), settings, cache, lambda line: None)
 
 
 def test_by_size_is_the_mean_over_subsets_and_targets(metrics):
@@ -93,7 +161,7 @@ def test_without_classes_only_likelihoods_and_only_complete_tuples(cache):
     model = ORACLE.model()
     dataset = toy_dataset(num_classes=0, absent=79)
     found = evaluate(model, ORACLE.params(model), dataset, jax.random.key(3), SETTINGS, cache, lambda line: None)
-    assert {name.split("/")[0] for name in found} == {"log_likelihood"}
+    assert {name.split("/")[0] for name in without_errors(found)} == {"log_likelihood"}
     batch = ORACLE.sample(jax.random.key(1), 80)
     complete = ORACLE.exact_log_prob(batch.x, ORACLE.names)[-1]
     assert found["log_likelihood/joint/m0+m1+m2"] == pytest.approx(complete, abs=1e-3)
@@ -102,8 +170,12 @@ def test_without_classes_only_likelihoods_and_only_complete_tuples(cache):
 def test_refusals_name_the_value(cache):
     model = ORACLE.model()
     arguments = model, ORACLE.params(model), toy_dataset(absent=80), jax.random.key(3)
-    with pytest.raises(UserError, match="joint-samples=0"):
+    with pytest.raises(UserError, match="joint-samples=0: give at least 1"):
         EvaluationSettings(joint_samples=0)
+    with pytest.raises(UserError, match="unknown sampler 'gnm': choose one of prior, gmm"):
+        EvaluationSettings(sampler="gnm")
+    with pytest.raises(UserError, match=r"classifier\.dropout=1\.5"):
+        ClassifierSettings(dropout=1.5)
     with pytest.raises(UserError, match="no test tuple with every modality"):
         evaluate(*arguments, SETTINGS, cache)
 
@@ -116,3 +188,20 @@ def test_the_powerset_of_few_modalities_and_a_spread_sample_of_many():
     assert set(many.sum(1)) == set(range(1, 10))
     assert len({tuple(row) for row in many.tolist()}) == len(many)
     assert np.array_equal(many, evaluated_subsets(9))
+
+
+def test_unconditional_metrics_draw_from_the_sampler_that_is_chosen(monkeypatch, cache):
+    """One that draws a single point: every sample shows one class."""
+
+    def a_point(model, params, dataset, key, components):
+        return GaussianMixture(jnp.zeros(1), Gaussian(jnp.full((1, 3), 3.0), jnp.full((1, 3), -20.0)))
+
+    monkeypatch.setitem(SAMPLERS, "point", Sampler(a_point, "a point"))
+    chosen = {name: METRICS[name] for name in ("coherence/joint", "coherence/joint_entropy")}
+    only(monkeypatch, **chosen)
+    found = measure(context(dataclasses.replace(SETTINGS, sampler="point"), cache))
+    assert found["coherence/joint_entropy"] == 0
+    assert METRICS["coherence/joint_entropy"].remark(found["coherence/joint_entropy"]).startswith("collapsed")
+    spread = measure(context(SETTINGS, cache))
+    assert spread["coherence/joint_entropy"] > 0.6
+    assert METRICS["coherence/joint_entropy"].remark(spread["coherence/joint_entropy"]) == ""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvae_jax import subsets
-from mmvae_jax.evaluation.probe import posterior_means, probe_accuracy
+from mmvae_jax.evaluation.probe import posterior_means, probe_matches
 from tests.oracle import LinearGaussian
 
 NAMES = ("m0", "m1", "m2")
@@ -54,7 +54,7 @@ def test_a_linear_class_is_read_off_the_full_posterior_and_less_well_off_one_mod
     oracle = LinearGaussian((4, 5, 6), latent_dim=3)
     model = oracle.model()
     train, test = labelled(oracle, 1, 500), labelled(oracle, 2, 600)
-    accuracy = probe_accuracy(model, oracle.params(model), KEY, train, test, MASKS)
+    accuracy = probe_matches(model, oracle.params(model), KEY, train, test, MASKS).mean(1)
     assert accuracy[-1] > 0.97
     for mask, found in zip(MASKS[:3], accuracy[:3], strict=True):
         name = NAMES[int(np.argmax(mask))]

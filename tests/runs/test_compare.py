@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from mmvae_jax.evaluation import METRICS, Metric
 from mmvae_jax.runs import compare
 
 
@@ -20,6 +21,7 @@ def write_run(folder, fusion="mopoe", seed=0, shift=0.0, **settings):
     }
     metrics = {f"probe/by_size/{n}": 0.5 + 0.1 * n + shift for n in (1, 2)}
     metrics |= {"log_likelihood/joint/by_size/2": -1000.0 + 100 * shift, "coherence/joint": 0.25 + shift}
+    metrics |= {"standard_error/coherence/joint": 0.004, "standard_error/probe/by_size/1": 0.03, "loss/mine": shift}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return str(folder)
@@ -38,13 +40,15 @@ def test_table_and_figure_of_seeds_and_models(tmp_path, capsys):
     ]
     out = tmp_path / "figure.png"
     assert compare.main([*runs, "--out", str(out)]) == 0
-    assert cells(capsys.readouterr().out) == [
+    output = capsys.readouterr().out
+    assert compare.SPREAD in output.splitlines()
+    assert cells(output) == [
         ["", "mopoe", "poe"],
         ["runs", "2", "1"],
-        ["Linear probe, 1 input", "0.600 ± 0.014", "0.300"],
+        ["Linear probe, 1 input", "0.600 ± 0.014", "0.300 ± 0.030"],
         ["Linear probe, 2 inputs", "0.700 ± 0.014", "0.400"],
         ["Joint log-likelihood, 2 inputs", "-1000.0 ± 1.4", "-1030.0"],
-        ["Joint coherence", "0.250 ± 0.014", "-0.050"],
+        ["Joint coherence", "0.250 ± 0.014", "-0.050 ± 0.004"],
     ]
     assert min(Image.open(out).size) > 300
 
@@ -67,8 +71,27 @@ def test_chosen_metrics_rank_the_models(tmp_path, capsys):
     assert cells(capsys.readouterr().out) == [
         ["", *names],
         ["mopoe", "0.250 ± 0.014", "-1000.0 ± 1.4"],
-        ["poe", "-0.050", "-1030.0"],
+        ["poe", "-0.050 ± 0.004", "-1030.0"],
     ]
+
+
+def test_the_table_of_metrics_says_which_way_is_better(tmp_path, capsys, monkeypatch):
+    runs = [write_run(tmp_path / "b", fusion="poe", shift=-0.3), write_run(tmp_path / "a", shift=0.1)]
+
+    def ranked():
+        assert compare.main([*runs, "--out", str(tmp_path / "f.png"), "--metrics", "loss/mine"]) == 0
+        return [row[0] for row in cells(capsys.readouterr().out)[1:]]
+
+    assert ranked() == ["mopoe", "poe"]
+    monkeypatch.setitem(METRICS, "loss", Metric(lambda context: {}, "Loss", "nats", higher_is_better=False))
+    assert ranked() == ["poe", "mopoe"]
+
+
+def test_a_users_own_metric_is_a_row(tmp_path, capsys, monkeypatch):
+    run = write_run(tmp_path / "a", shift=0.25)
+    monkeypatch.setitem(METRICS, "loss/mine", Metric(lambda context: {}, "My loss", "nats"))
+    assert compare.main([run, "--out", str(tmp_path / "f.png")]) == 0
+    assert ["My loss", "0.250"] in cells(capsys.readouterr().out)
 
 
 def test_the_same_folder_twice_counts_once(tmp_path, capsys):

@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mmvae_jax.evaluation import METRICS as ROWS
+from mmvae_jax.evaluation import Metric
 from mmvae_jax.runs.report import model_label, write_report
 
 VOID = {"meta", "img", "br"}
@@ -23,12 +25,19 @@ METRICS = {
     "coherence/self/a+b->a": 0.599,
     "coherence/self/a+b->b": 0.511,
     "coherence/joint": 0.123,
+    "coherence/joint_entropy": 2.25,
     "log_likelihood/joint/by_size/1": -12345.6,
     "log_likelihood/joint/a": -321.25,
     "log_likelihood/joint/b": float("nan"),
     "log_likelihood/joint/a+b": -323.5,
     "log_likelihood/ess/a": 7.125,
+    "log_likelihood/ess/b": 1.25,
     "classifier/a": 0.987,
+    "fid/of an older version": 31.5,
+    "standard_error/probe/by_size/1": 0.0125,
+    "standard_error/probe/b": 0.03,
+    "standard_error/coherence/joint": 0.004,
+    "standard_error/classifier/a": 0.002,
     "train/steps": 9920,
 }
 CONFIG = {"model_name": "", "seed": 3, "architecture": {"fusion": "mopoe"}, "own": {"text": "<b>&"}}
@@ -91,27 +100,76 @@ def rows_of(page, heading):
     return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
+def sentences(page):
+    return [re.sub("<.*?>", "", text) for text in re.findall(r"<p.*?</p>", page)]
+
+
+def titles(*prefixes):
+    return [ROWS[prefix].title for prefix in prefixes]
+
+
 def test_table_by_size_has_every_mean_in_its_column(page):
+    probe, conditional, joint = titles("probe", "coherence/conditional", "log_likelihood/joint")
     assert rows_of(page, "Metrics by number of inputs") == [
         ["", "1 input", "2 inputs"],
-        ["Linear probe", "0.875", "0.938"],
-        ["Conditional coherence", "0.444", ""],
-        ["Joint log-likelihood", "-12,346", ""],
+        [probe, "0.875 ± 0.013", "0.938"],
+        [conditional, "0.444", ""],
+        [joint, "-12,346", ""],
     ]
-    assert "<b>0.123</b>" in page
+
+
+def test_single_numbers_are_told_with_their_errors(page):
+    joint, entropy = (ROWS[prefix] for prefix in ("coherence/joint", "coherence/joint_entropy"))
+    assert f"{joint.title}: 0.123 ± 0.004 ({joint.unit})" in sentences(page)
+    assert f"{entropy.title}: 2.25 ({entropy.unit})" in sentences(page)
+    assert any("±: standard error" in text for text in sentences(page))
+    assert "collapsed" not in page
 
 
 def test_table_by_subset_has_every_value_under_its_target(page):
+    head = ["given", *titles("probe"), "Coherence → a", "Coherence → b"]
     assert rows_of(page, "Metrics by subset") == [
-        ["given", "probe", "log p(X)", "eff. samples", "→ a", "→ b"],
-        ["a", "0.811", "-321.2", "7.125", "0.577", "0.455"],
-        ["b", "0.822", "nan", "", "0.466", "0.588"],
-        ["a+b", "0.833", "-323.5", "", "0.599", "0.511"],
+        [*head, *titles("log_likelihood/joint", "log_likelihood/ess")],
+        ["a", "0.811", "0.577", "0.455", "-321.2", "7.125"],
+        ["b", "0.822 ± 0.030", "0.466", "0.588", "nan", "1.25"],
+        ["a+b", "0.833", "0.599", "0.511", "-323.5", ""],
     ]
 
 
+def test_a_collapsed_decoder_and_a_loose_bound_are_called_so(page, tmp_path):
+    assert any("loose bound" in text and text.endswith("(given b)") for text in sentences(page))
+    tight = METRICS | {"log_likelihood/ess/b": 9.0, "coherence/joint": 1.0, "coherence/joint_entropy": 0.01}
+    page = write_report(tmp_path, CONFIG, tight, [], {}).read_text(encoding="utf-8")
+    assert "loose bound" not in page
+    assert any(
+        text.startswith(ROWS["coherence/joint_entropy"].title) and "collapsed" in text for text in sentences(page)
+    )
+
+
+def test_a_users_own_metric_is_in_its_tables(tmp_path, monkeypatch):
+    monkeypatch.setitem(ROWS, "mine", Metric(lambda context: {}, "My <metric>", "parsecs", by_size=True))
+    monkeypatch.setitem(ROWS, "my/distance", Metric(lambda context: {}, "Distance", "metres", by_subset=True))
+    metrics = {"mine/a": 1.5, "mine/a+b": 2.5, "mine/by_size/1": 1.5, "mine/by_size/2": 2.5}
+    metrics |= {"my/distance/a->b": 3.5, "my/distance/b->a": 4.5}
+    page = write_report(tmp_path, CONFIG, metrics, [], {}).read_text(encoding="utf-8")
+    parsed(page)
+    name = "My &lt;metric&gt;"
+    assert rows_of(page, "Metrics by number of inputs")[1:] == [[name, "1.5", "2.5"]]
+    assert rows_of(page, "Metrics by subset") == [
+        ["given", name, "My → a", "My → b"],
+        ["a", "1.5", "", "3.5"],
+        ["a+b", "2.5", "", ""],
+        ["b", "", "4.5", ""],
+    ]
+    assert "Other metrics" not in page
+
+
 def test_the_rest_is_listed(page):
-    assert rows_of(page, "Other metrics") == [["classifier/a", "0.987"], ["train/steps", "9,920"]]
+    assert rows_of(page, "Other metrics") == [
+        ["classifier/a", "0.987 ± 0.002"],
+        ["fid/of an older version", "31.5"],
+        ["train/steps", "9,920"],
+    ]
     assert ["architecture.fusion", "mopoe"] in rows_of(page, "Configuration")
     assert rows_of(page, "Versions") == [["jax", "9.9.9"]]
     assert rows_of(page, "Expected") == [["joint <coherence>".replace("<", "&lt;").replace(">", "&gt;"), "0.121"]]

@@ -1,5 +1,7 @@
 """Pictures show what they say: the right examples in the right cells, for every kind of modality."""
 
+import string
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,11 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvae_jax import plotting
 from mmvae_jax.data.batching import Dataset, fixed_split
+from mmvae_jax.evaluation import SAMPLERS, Context, EvaluationSettings
+from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPEncoder
+from mmvae_jax.plotting import figures
+from mmvae_jax.plotting.strips import Strip, strips_figure, symbols_to_text
+from mmvae_jax.priors import GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -29,13 +35,22 @@ class Constant(nn.Module):
 
 SHAPES = {"colour": (6, 8, 3), "grey": (6, 6, 1), "word": (4,), "vector": (5,), "label": ()}
 CATEGORIES = {"word": 27, "label": 3}
+SYMBOLS = {"word": tuple(string.ascii_lowercase), "label": ("cat", "dog")}
 
 
 def modality(name):
     discrete = name in CATEGORIES
     output = (*SHAPES[name], CATEGORIES[name]) if discrete else SHAPES[name]
     likelihood = "categorical" if discrete else "normal"
-    return Modality(name, SHAPES[name], MLPEncoder((4,)), Constant(output), likelihood)
+    return Modality(
+        name,
+        SHAPES[name],
+        MLPEncoder((4,)),
+        Constant(output),
+        likelihood,
+        pixels=name in ("colour", "grey"),
+        symbols=SYMBOLS.get(name, ()),
+    )
 
 
 MODEL = Model(tuple(modality(name) for name in SHAPES), latent_dim=2)
@@ -69,85 +84,91 @@ def images(figure):
 
 
 def test_examples_are_complete_and_of_all_classes_in_order(dataset):
-    batch = plotting.examples(dataset, jax.random.key(0), count=6)
+    batch = figures.examples(dataset, jax.random.key(0), count=6)
     np.testing.assert_array_equal(batch.label, [0, 0, 1, 1, 2, 2])
     assert bool(batch.present.all())
 
 
 def test_every_kind_of_modality_is_drawn_from_its_own_values(dataset):
-    batch = plotting.examples(dataset, jax.random.key(0), count=3)
-    figure = plotting.data_figure(MODEL, batch)
+    batch = figures.examples(dataset, jax.random.key(0), count=3)
+    figure = figures.data_figure(MODEL, batch)
     colour, grey, word, vector, label = figure.axes
     np.testing.assert_allclose(images(figure)[0], np.asarray(batch.x["colour"]) / 255, atol=1e-6)
     np.testing.assert_allclose([i[..., 1:2] for i in images(figure)[1]], batch.x["grey"], atol=1e-6)
     words = ["".join(chr(97 + letter) for letter in row) for row in np.asarray(batch.x["word"])]
     assert [t.get_text() for t in word.texts] == ["word", *words]
-    assert [t.get_text() for t in label.texts] == ["label", "0", "1", "2"]
+    assert [t.get_text() for t in label.texts] == ["label", "cat", "dog", "2"]
     for line, values in zip(vector.lines, np.asarray(batch.x["vector"]), strict=True):
         assert np.corrcoef(np.asarray(line.get_ydata(), float), values)[0, 1] == pytest.approx(1)
     assert not any(axes.axison for axes in (colour, grey, word, vector, label))
-
-
-def test_pixels_beyond_the_range_are_clipped():
-    strip = plotting.Strip(modality("grey"), np.full((2, 6, 6, 1), 3.0), "x")
-    assert np.max(images(plotting.strips_figure([strip], "title"))) == 1
-
-
-def test_symbols_outside_the_alphabet_are_written_as_numbers():
-    assert plotting.symbols_to_text([7, 8, -1]) == "hi"
-    assert plotting.symbols_to_text([7, 99]) == "7 99"
 
 
 def test_reconstructions_pair_each_input_with_the_decoders_output(dataset):
     params = MODEL.init(jax.random.key(0))
     params["decoders"]["grey"]["value"] = jnp.full((6, 6, 1), 0.25)
     params["decoders"]["label"]["value"] = jnp.array([0.0, 5.0, 0.0])
-    batch = plotting.examples(dataset, jax.random.key(0), count=3)
-    figure = plotting.reconstructions_figure(MODEL, params, jax.random.key(1), batch)
+    batch = figures.examples(dataset, jax.random.key(0), count=3)
+    figure = figures.reconstructions_figure(MODEL, params, jax.random.key(1), batch)
     np.testing.assert_allclose([i[..., :1] for i in images(figure)[2]], batch.x["grey"], atol=1e-6)
     np.testing.assert_allclose(images(figure)[3], 0.25)
-    assert [t.get_text() for t in figure.axes[-1].texts] == ["reconstructed", "1", "1", "1"]
+    assert [t.get_text() for t in figure.axes[-1].texts] == ["reconstructed", "dog", "dog", "dog"]
 
 
 def test_conditional_samples_show_the_inputs_and_draws_of_the_target(dataset):
     params = MODEL.init(jax.random.key(0))
-    batch = plotting.examples(dataset, jax.random.key(0), count=3)
+    batch = figures.examples(dataset, jax.random.key(0), count=3)
     subset = ["colour", "label"]
-    figure = plotting.conditional_figure(MODEL, params, jax.random.key(1), batch, subset, "grey", draws=4)
+    figure = figures.conditional_figure(MODEL, params, jax.random.key(1), batch, subset, "grey", draws=4)
     assert len(figure.axes) == 2 + 4
     assert "grey generated from colour + label" in texts(figure)
     np.testing.assert_allclose(images(figure)[0], np.asarray(batch.x["colour"]) / 255, atol=1e-6)
 
 
-def test_curves_are_the_mean_and_deviation_over_runs():
-    def run(shift):
-        return {f"probe/by_size/{n}": 0.5 + 0.1 * n + shift for n in (1, 2, 3)} | {"probe/m0": 0.1}
+def test_pixels_beyond_the_range_are_clipped():
+    strip = Strip(modality("grey"), np.full((2, 6, 6, 1), 3.0), "x")
+    assert np.max(images(strips_figure([strip], "title"))) == 1
 
-    figure = plotting.metrics_figure({"a": [run(-0.1), run(0.1)], "b": [run(0.0)]})
+
+def test_symbols_are_written_by_their_names():
+    letters, words = tuple("abcdefghi"), ("cat", "hat")
+    assert symbols_to_text([7, 8, -1], letters) == "hi"
+    assert symbols_to_text([7, 99], letters) == "h 99"
+    assert symbols_to_text([1, 0], words) == "hat cat"
+    assert symbols_to_text([7, 8, -1]) == "7 8"
+    assert symbols_to_text([-1], letters) == symbols_to_text([-1]) == ""
+
+
+class Copy(nn.Module):
+    """Puts out its z."""
+
+    @nn.compact
+    def __call__(self, z):
+        return z
+
+
+def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
+    model = Model((Modality("vector", (2,), MLPEncoder((4,)), Copy()),), latent_dim=2)
+    params = model.init(jax.random.key(0))
+    point = GaussianMixture(jnp.zeros(1), Gaussian(jnp.array([[3.0, -5.0]]), jnp.full((1, 2), -30.0)))
+    figure = figures.unconditional_figure(model, params, jax.random.key(1), point, "a point")
+    assert "each column decodes one sample of a point" in texts(figure)
     (axes,) = figure.axes
-    first, second = axes.lines
-    for line in (first, second):
-        np.testing.assert_allclose(np.asarray(line.get_xydata()), [[1, 0.6], [2, 0.7], [3, 0.8]])
-    (band,) = axes.collections
-    low = np.min(np.asarray(band.get_paths()[0].vertices)[:, 1])
-    assert low == pytest.approx(0.6 - np.std([-0.1, 0.1], ddof=1))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
-
-
-def test_a_lone_run_shows_its_subsets_too():
-    metrics = {"coherence/conditional/by_size/1": 0.5, "coherence/conditional/m0->m1": 0.4}
-    metrics |= {"coherence/conditional/m0+m2->m1": 0.6}
-    (axes,) = plotting.metrics_figure({"": [metrics]}).axes
-    np.testing.assert_allclose(np.asarray(axes.collections[0].get_offsets()), [[1, 0.4], [2, 0.6]])
+    heights = np.array([line.get_ydata() for line in axes.lines])
+    np.testing.assert_allclose(heights - heights[0], 0, atol=1e-3)
+    assert heights[0][0] > heights[0][1]
+    spread = figures.unconditional_figure(model, params, jax.random.key(1))
+    assert "each column decodes one sample of the prior" in texts(spread)
+    assert np.std([line.get_ydata() for line in spread.axes[0].lines], axis=0).min() > 0.01
 
 
 def test_draw_all_writes_readable_pictures_of_the_documented_names(dataset, tmp_path):
     metrics = {"probe/by_size/1": 0.5, "probe/by_size/2": 0.6}
-    paths = plotting.draw_all(
-        MODEL, MODEL.init(jax.random.key(0)), dataset, metrics, jax.random.key(1), tmp_path / "figures"
-    )
-    names = ["data", "reconstructions", "unconditional", "conditional_1", "conditional_4", "metrics"]
-    assert [path.name for path in paths] == [f"{name}.png" for name in names]
-    for path in paths:
-        pixels = np.asarray(Image.open(path).convert("L"))
-        assert pixels.std() > 5
+    for sampler in SAMPLERS:
+        settings = EvaluationSettings(sampler=sampler, sampler_components=2)
+        context = Context(MODEL, MODEL.init(jax.random.key(0)), dataset, jax.random.key(1), settings)
+        paths = figures.draw_all(context, metrics, tmp_path / sampler)
+        names = ["data", "reconstructions", "unconditional", "conditional_1", "conditional_4", "metrics"]
+        assert [path.name for path in paths] == [f"{name}.png" for name in names]
+        for path in paths:
+            pixels = np.asarray(Image.open(path).convert("L"))
+            assert pixels.std() > 5

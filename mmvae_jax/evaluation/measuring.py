@@ -1,0 +1,136 @@
+"""All metrics of a model as flat names and numbers, each with its standard error: made here and read here.
+
+`<metric>` or `<metric>/<label>` is a mean over examples, `<metric>/by_size/<n>` its mean over the labels that give n
+modalities, and `standard_error/<name>` the standard error of either.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Key, Num
+
+from mmvae_jax.data.batching import Dataset
+from mmvae_jax.evaluation.context import Context
+from mmvae_jax.evaluation.metrics import METRICS, Metric, Values
+from mmvae_jax.evaluation.settings import EvaluationSettings
+from mmvae_jax.model import Model, Params
+
+Metrics = dict[str, float]
+
+
+def evaluate(
+    model: Model,
+    params: Params,
+    dataset: Dataset,
+    key: Key[Array, ""],
+    settings: EvaluationSettings | None = None,
+    cache_dir: Path | str = "cache",
+    report: Callable[[str], None] = print,
+) -> Metrics:
+    """All metrics that apply to a data set, averaged over examples; log-likelihoods in nats.
+
+    Args:
+      model: any model of the data set's modalities.
+      params: its parameters.
+      dataset: incomplete test tuples are left out; of a data set without classes (`num_classes` < 2) only the
+        log-likelihoods are measured.
+      key: PRNG key; the same key gives the same numbers.
+      settings: the sizes of everything.
+      cache_dir: where the classifiers are kept.
+      report: gets a line for every stage.
+
+    Returns:
+      The metrics of `METRICS`: `probe/<subset>`, `coherence/conditional/<subset>-><target>`, `coherence/joint`,
+      `log_likelihood/joint/<subset>` and so on, `<metric>/by_size/<n>`, the mean over subsets of n modalities, and
+      `standard_error/<name>` of each.
+
+    Raises:
+      UserError: no complete test tuple.
+    """
+    return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
+
+
+def measure(context: Context) -> Metrics:
+    """`evaluate`, of a context whose shared parts may serve figures as well."""
+    metrics: Metrics = {}
+    errors: Metrics = {}
+    for prefix, metric in METRICS.items():
+        if not metric.applies(context.dataset):
+            continue
+        start = time.perf_counter()
+        values = {label: np.asarray(each) for label, each in metric.function(context).items()}
+        if not values:
+            continue
+        means, examples = {label: each.mean() for label, each in values.items()}, dict(values)
+        for size, groups in _by_size(values).items() if metric.by_size else ():
+            means[f"by_size/{size}"] = _mean(means, groups)
+            examples[f"by_size/{size}"] = _mean(values, groups)
+        metrics |= {_name(prefix, label): float(mean) for label, mean in means.items()}
+        known = {_name(prefix, label): each for label, each in examples.items() if len(each) > 1}
+        errors |= {f"standard_error/{name}": _standard_error(each) for name, each in known.items()}
+        context.report(f"{_line(prefix, metric, metrics)} ({time.perf_counter() - start:.0f} s)")
+    return metrics | errors
+
+
+def labelled(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """A metric's means by label, apart from those by size."""
+    names = {name: name[len(prefix) + 1 :] for name in metrics if metric_of(name) == prefix}
+    return {label: metrics[name] for name, label in names.items() if not label.startswith("by_size/")}
+
+
+def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:
+    """A metric's means by number of inputs, in order."""
+    start = f"{prefix}/by_size/"
+    found = {int(name[len(start) :]): value for name, value in metrics.items() if name.startswith(start)}
+    return dict(sorted(found.items()))
+
+
+def standard_error(metrics: Mapping[str, float], name: str) -> float | None:
+    """The standard error of the metric called `name`; None where it is not known."""
+    return metrics.get(f"standard_error/{name}")
+
+
+def without_errors(metrics: Mapping[str, float]) -> Metrics:
+    """The metrics themselves, without their standard errors."""
+    return {name: value for name, value in metrics.items() if not name.startswith("standard_error/")}
+
+
+def metric_of(name: str) -> str | None:
+    """The key of `METRICS` that a flat name belongs to; None for what is no metric's, such as a standard error."""
+    parts = name.split("/")
+    prefixes = ("/".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in METRICS), None)
+
+
+def _name(prefix: str, label: str) -> str:
+    return f"{prefix}/{label}" if label else prefix
+
+
+def _line(prefix: str, metric: Metric, metrics: Metrics) -> str:
+    """The values by number of inputs, or else their mean."""
+    sizes, labels = by_size(metrics, prefix), labelled(metrics, prefix)
+    shown = sizes or {"": np.mean(list(labels.values()))}
+    how = ", by number of inputs" if sizes else ", mean" if len(labels) > 1 else ""
+    return f"{metric.title}{how}: {' '.join(f'{value:.4g}' for value in shown.values())}"
+
+
+def _by_size(values: Values) -> dict[int, list[list[str]]]:
+    """Number of modalities that are given -> of every such subset its labels, one a target."""
+    sizes: dict[int, dict[str, list[str]]] = {}
+    for label in values:
+        given = label.partition("->")[0]
+        sizes.setdefault(given.count("+") + 1, {}).setdefault(given, []).append(label)
+    return {size: list(groups.values()) for size, groups in sorted(sizes.items())}
+
+
+def _mean(values: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Any:
+    """The mean over subsets of the means over their targets."""
+    return np.mean([np.mean([values[label] for label in labels], axis=0) for labels in groups], axis=0)
+
+
+def _standard_error(values: Num[np.ndarray, "N"]) -> float:
+    return float(np.std(values, ddof=1, dtype=np.float64) / math.sqrt(len(values)))

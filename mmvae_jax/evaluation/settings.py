@@ -1,0 +1,39 @@
+"""What a model is measured on."""
+
+from dataclasses import dataclass, field
+
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation.classifiers import ClassifierSettings
+from mmvae_jax.evaluation.samplers import SAMPLERS
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What a model is measured on.
+
+    Attributes:
+      log_likelihood_samples: K, importance samples (15 in the MoPoE paper, 1000 for real estimates).
+      log_likelihood_examples: test tuples whose log-likelihood is estimated; None: all.
+      test_examples: test tuples for the probe and for coherence; None: all.
+      probe_train_examples: training tuples that the linear probe is fitted on.
+      joint_samples: unconditional draws for joint coherence.
+      classifier: how the classifiers that judge coherence are trained.
+      sampler: where unconditional draws come from, a key of `SAMPLERS`: prior, or gmm (a mixture of Gaussians fitted
+        to posterior draws of training tuples).
+      sampler_components: Gaussians of `gmm`.
+    """
+
+    log_likelihood_samples: int = 15
+    log_likelihood_examples: int | None = 256
+    test_examples: int | None = None
+    probe_train_examples: int = 500
+    joint_samples: int = 10_000
+    classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    sampler: str = "prior"
+    sampler_components: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise UserError(f"{name.replace('_', '-')}={value}: give at least 1")
+        check_choice(self.sampler, SAMPLERS, "sampler")

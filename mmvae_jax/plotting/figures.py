@@ -1,0 +1,156 @@
+"""Which pictures there are of a run: data, reconstructions, unconditional and conditional samples, curves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+from matplotlib.figure import Figure
+
+from mmvae_jax.data.batching import Batch, Dataset, take
+from mmvae_jax.evaluation.context import Context
+from mmvae_jax.evaluation.samplers import SAMPLERS
+from mmvae_jax.model import Model, Params
+from mmvae_jax.plotting.curves import metrics_figure, shown_metrics
+from mmvae_jax.plotting.strips import Strip, strips_figure
+from mmvae_jax.priors import Density
+
+COLUMNS = 10
+MAX_CANDIDATES = 1000
+DRAWS = 6
+
+
+def data_figure(model: Model, batch: Batch) -> Figure:
+    """Tuples of the data, one a column."""
+    strips = [Strip(m, np.asarray(batch.x[m.name]), m.name) for m in model.modalities]
+    return strips_figure(strips, "Data", "each column is one test tuple")
+
+
+def reconstructions_figure(model: Model, params: Params, key: Key[Array, ""], batch: Batch) -> Figure:
+    """Every modality above its reconstruction from all modalities (Sutter et al. 2021, Figure 8)."""
+    decoded = _generate(model, params, key, batch.x, 1)
+    strips = []
+    for m in model.modalities:
+        strips.append(Strip(m, np.asarray(batch.x[m.name]), m.name, starts_group=True))
+        strips.append(Strip(m, np.asarray(decoded[m.name][0]), "reconstructed"))
+    return strips_figure(strips, "Reconstructions", "from one sample of the posterior given all modalities")
+
+
+def unconditional_figure(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    sampler: Density | None = None,
+    source: str = "the prior",
+    columns: int = COLUMNS,
+) -> Figure:
+    """Unconditional samples, one latent code a column (Sutter et al. 2021, Figure 9).
+
+    Args:
+      model: any model.
+      params: its parameters.
+      key: PRNG key.
+      sampler: what z is drawn from in place of the model's prior.
+      source: what that is called.
+      columns: number of samples.
+    """
+    decoded = jax.jit(partial(model.generate, samples=columns))(params, key, sampler=sampler)
+    strips = [Strip(m, np.asarray(decoded[m.name]), m.name) for m in model.modalities]
+    return strips_figure(strips, "Unconditional samples", f"each column decodes one sample of {source}")
+
+
+def conditional_figure(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    subset: Sequence[str],
+    target: str,
+    draws: int = DRAWS,
+) -> Figure:
+    """Inputs on top, several generations of the target below them (Sutter et al. 2021, Figures 10 and 11).
+
+    Args:
+      model: any model.
+      params: its parameters.
+      key: PRNG key.
+      batch: the inputs, one a column.
+      subset: names of the modalities that are given.
+      target: the modality to generate.
+      draws: rows of generations, each from its own sample of the posterior.
+    """
+    given = {name: batch.x[name] for name in subset}
+    decoded = _generate(model, params, key, given, draws, (target,))[target]
+    modalities = {m.name: m for m in model.modalities}
+    strips = [Strip(modalities[name], np.asarray(x), f"given {name}") for name, x in given.items()]
+    for i, values in enumerate(np.asarray(decoded)):
+        strips.append(Strip(modalities[target], values, f"generated {target}" if i == 0 else "", starts_group=i == 0))
+    return strips_figure(
+        strips,
+        f"{target} generated from {' + '.join(subset)}",
+        "each row below the inputs is another sample of the posterior",
+    )
+
+
+def _generate(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    given: Mapping[str, Array],
+    draws: int,
+    to: Sequence[str] | None = None,
+) -> dict[str, Array]:
+    """Point estimates given some modalities, [draws, B, *shape]."""
+    return jax.jit(partial(model.generate, to=to, samples=draws))(params, key, dict(given))
+
+
+def draw_all(context: Context, metrics: Mapping[str, float], folder: Path | str) -> list[Path]:
+    """Draw every picture of a run.
+
+    Args:
+      context: the model and its data: pictures are made from the test split, one tuple of each class where it has
+        classes.
+      metrics: from `measure` or `evaluate`.
+      folder: where the pictures go, made if missing.
+
+    Returns:
+      The files, in the order in which a report shows them.
+    """
+    model, params = context.model, context.params
+    batch_key, *keys = jax.random.split(context.key, 5)
+    batch = examples(context.dataset, batch_key)
+    source = SAMPLERS[context.settings.sampler].name
+    target, others = model.names[0], model.names[1:]
+    figures: dict[str, Callable[[], Figure]] = {
+        "data": lambda: data_figure(model, batch),
+        "reconstructions": lambda: reconstructions_figure(model, params, keys[0], batch),
+        "unconditional": lambda: unconditional_figure(model, params, keys[1], context.sampler, source),
+    }
+    for count in sorted({1, len(others)} - {0}):
+        figures[f"conditional_{count}"] = lambda n=count: conditional_figure(
+            model, params, keys[2], batch, others[:n], target
+        )
+    runs = {"": [metrics]}
+    if shown_metrics(runs):
+        figures["metrics"] = lambda: metrics_figure(runs)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in figures.items():
+        paths.append(folder / f"{name}.png")
+        draw().savefig(paths[-1])
+    return paths
+
+
+def examples(dataset: Dataset, key: Key[Array, ""], count: int = COLUMNS) -> Batch:
+    """A few complete test tuples, in the order of their classes and of different classes as far as possible."""
+    test = take(dataset.test, key, dataset.test.size)
+    complete = np.flatnonzero(np.asarray(test.present).all(1))[:MAX_CANDIDATES]
+    labels = np.asarray(test.label)[complete]
+    # The n-th tuple of its class comes after the (n-1)-th ones of all classes.
+    turn = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
+    chosen = np.lexsort((labels, turn))[:count]
+    chosen = chosen[np.argsort(labels[chosen], kind="stable")]
+    return jax.tree.map(lambda values: values[complete[chosen]], test)

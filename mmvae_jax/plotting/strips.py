@@ -1,0 +1,124 @@
+"""How examples are drawn: a stack of strips, one row of examples of one modality each.
+
+How a strip is drawn depends on what the modality's x is: an image, a string of class indices, a vector (a curve), or a
+label.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmvae_jax.modality import Modality
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
+
+CELL_INCHES = 0.62
+MARGIN = 0.03
+GROUP_GAP = 0.28
+LABEL_INCHES = 1.1
+TITLE_INCHES = 0.42
+
+
+class Strip(NamedTuple):
+    """A row of examples of one modality.
+
+    Attributes:
+      modality: decides how they are drawn.
+      values: [n, *shape], pixels in 0..255 (uint8) or 0..1.
+      label: written to the left.
+      starts_group: leave a wider gap above.
+    """
+
+    modality: Modality
+    values: np.ndarray
+    label: str
+    starts_group: bool = False
+
+
+def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure:
+    """Rows of examples under each other, cells of one column aligned.
+
+    Args:
+      strips: from top to bottom, each with the same number of examples.
+      title: of the picture.
+      note: one line under the title, in small print.
+    """
+    columns = len(strips[0].values)
+    heights = [CELL_INCHES * _cell_height(strip.modality) for strip in strips]
+    gaps = [0.0, *(CELL_INCHES * GROUP_GAP * s.starts_group for s in strips[1:])]
+    top = TITLE_INCHES + (0.2 if note else 0.0)
+    width = LABEL_INCHES + columns * CELL_INCHES + 0.15
+    height = top + sum(heights) + sum(gaps) + 0.12
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    left = LABEL_INCHES / width
+    figure.text(left, 1 - 0.14 / height, title, va="top", fontsize=10.5, color=INK, weight="bold")
+    if note:
+        figure.text(left, 1 - 0.38 / height, note, va="top", fontsize=7.5, color=FAINT)
+    y = top
+    for strip, strip_height, gap in zip(strips, heights, gaps, strict=True):
+        y += gap
+        box = (left, 1 - (y + strip_height) / height, columns * CELL_INCHES / width, strip_height / height)
+        _draw_strip(figure.add_axes(box), strip)
+        y += strip_height
+    return figure
+
+
+def _cell_height(modality: Modality) -> float:
+    """Height of a cell, in widths of it."""
+    if len(modality.shape) >= 2:
+        return modality.shape[0] / modality.shape[1]
+    return 0.6 if len(modality.shape) == 1 and not modality.discrete else 0.4
+
+
+def _draw_strip(axes: Axes, strip: Strip) -> None:
+    modality, n = strip.modality, len(strip.values)
+    height = _cell_height(modality)
+    axes.set(xlim=(0, n), ylim=(0, height))
+    axes.set_axis_off()
+    axes.text(-0.18, height / 2, strip.label, ha="right", va="center", fontsize=8, color=INK)
+    if modality.discrete:
+        _draw_symbols(axes, strip.values, height, modality.symbols)
+    elif len(modality.shape) >= 2:
+        _draw_images(axes, strip.values, height)
+    else:
+        _draw_curves(axes, strip.values, height)
+
+
+def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
+    images = images / 255 if images.dtype == np.uint8 else images
+    images = np.clip(np.asarray(images, np.float32), 0, 1)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.shape[-1] != 3:
+        images = np.repeat(images.mean(-1, keepdims=True), 3, -1)
+    for i, image in enumerate(images):
+        extent = (i + MARGIN, i + 1 - MARGIN, MARGIN, height - MARGIN)
+        axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
+    axes.set(xlim=(0, len(images)), ylim=(0, height))
+
+
+def _draw_symbols(axes: Axes, values: np.ndarray, height: float, symbols: Sequence[str]) -> None:
+    for i, row in enumerate(values):
+        text = symbols_to_text(np.ravel(row), symbols)
+        size = min(9.0, 52.0 / max(len(text), 1))
+        axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
+
+
+def symbols_to_text(row: Sequence[int] | np.ndarray, symbols: Sequence[str] = ()) -> str:
+    """Class indices by their names, padding dropped; those that have none as numbers. Letters make up words."""
+    indices = [int(index) for index in row if index >= 0]
+    names = [symbols[index] if index < len(symbols) else str(index) for index in indices]
+    letters = max(indices, default=0) < len(symbols) and all(len(symbol) == 1 for symbol in symbols)
+    return ("" if letters else " ").join(names)
+
+
+def _draw_curves(axes: Axes, vectors: np.ndarray, height: float) -> None:
+    """Every vector as a curve over its index, all on one scale."""
+    low, high = float(np.nanmin(vectors)), float(np.nanmax(vectors))
+    span = high - low if high > low else 1.0
+    for i, vector in enumerate(vectors):
+        x = i + 0.08 + 0.84 * (np.arange(len(vector)) + 0.5) / len(vector)
+        y = height * (0.1 + 0.8 * (np.asarray(vector, float) - low) / span)
+        marker = "o" if len(vector) <= 16 else ""
+        axes.plot(x, y, color=COLOURS[0], linewidth=0.8, marker=marker, markersize=1.6)
