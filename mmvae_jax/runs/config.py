@@ -11,7 +11,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation import EvaluationSettings
+from mmvae_jax.evaluation import SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES
@@ -145,6 +145,7 @@ _NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
     Config: {"model_name": MODELS},
     Model: {"fusion": FUSIONS},
     Training: {"objective": OBJECTIVES},
+    EvaluationSettings: {"sampler": SAMPLERS},
 }
 _TYRO_S_OWN = object()
 _HELP = ConstructorRegistry()

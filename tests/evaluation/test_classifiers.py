@@ -106,7 +106,7 @@ def test_uint8_counts_are_classified_as_they_are_generated(tmp_path):
     for pixels, unit in (((), 1.0), (("counts",), 255.0)):
         found = trained_classifiers(dataset, tmp_path, SETTINGS, lambda line: None, pixels=pixels)["counts"]
         shown = classify(found.module, found.params, jnp.asarray(counts, jnp.float32) / unit)
-        assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.9
+        assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.7
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
