@@ -22,9 +22,9 @@ Values = Mapping[str, Num[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.
 COLLAPSED = 0.1
-# Effective sample size below which one importance weight is nearly all. The bound is loose by about 1 / (2 size) nats
-# where the weights have a variance, whatever K, and by far more where the estimated size cannot be trusted.
-FEW_SAMPLES = 2.0
+# Effective sample size below which one importance weight of K is nearly all. The bound is then loose by 1 / (2 size)
+# nats and more, whatever K; of weights without a variance by far more, which the estimated size does not show.
+FEW_SAMPLES = 1.5
 
 
 def _always(dataset: Dataset) -> bool:

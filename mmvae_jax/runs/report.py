@@ -194,13 +194,16 @@ def _subsets_table(metrics: Mapping[str, float]) -> str:
 
 def _remarks(metrics: Mapping[str, float]) -> str:
     """What there is to say of metrics, each with the labels of which it is said."""
-    said: dict[str, list[str]] = {}
+    lines = []
     for prefix, row in METRICS.items():
-        for label, mean in labelled(metrics, prefix).items():
-            if label and (remark := row.remark(mean)):
-                said.setdefault(remark, []).append(label)
-    lines = (f"{escape(remark)} (given {escape(', '.join(labels))})" for remark, labels in said.items())
-    return "".join(f'<p class="warning">{line}</p>' for line in lines)
+        means = {label: mean for label, mean in labelled(metrics, prefix).items() if label}
+        said: dict[str, list[str]] = {}
+        for label, mean in means.items():
+            said.setdefault(row.remark(mean), []).append(label)
+        for remark, labels in said.items():
+            where = "whatever is given" if len(labels) == len(means) else f"given {', '.join(labels)}"
+            lines += [f"{remark} ({where})"] if remark else []
+    return "".join(f'<p class="warning">{escape(line)}</p>' for line in lines)
 
 
 def _others(metrics: Mapping[str, float]) -> dict[str, str]:

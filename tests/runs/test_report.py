@@ -141,6 +141,8 @@ def test_a_collapsed_decoder_and_a_loose_bound_are_called_so(page, tmp_path):
     tight = METRICS | {"log_likelihood/ess/b": 9.0, "coherence/joint": 1.0, "coherence/joint_entropy": 0.01}
     page = write_report(tmp_path, CONFIG, tight, [], {}).read_text(encoding="utf-8")
     assert "loose bound" not in page
+    loose = write_report(tmp_path, CONFIG, METRICS | {"log_likelihood/ess/a": 1.0}, [], {}).read_text(encoding="utf-8")
+    assert any("loose bound" in text and text.endswith("(whatever is given)") for text in sentences(loose))
     assert any(
         text.startswith(ROWS["coherence/joint_entropy"].title) and "collapsed" in text for text in sentences(page)
     )
