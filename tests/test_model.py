@@ -1,7 +1,7 @@
 """A model's inference, decoding and generation against the linear-Gaussian oracle, and a user's mistakes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import distrax
 import flax.linen as nn
@@ -14,6 +14,7 @@ from scipy import stats
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
+from mmvae_jax.fusion import FUSIONS, PriorExpert
 from mmvae_jax.laplace import Laplace
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -274,3 +275,65 @@ def test_own_likelihood_functions_are_used():
     z = jnp.zeros((6, 2))
     expected = stats.norm.logpdf(np.asarray(DATA.x["m0"]), ORACLE.biases[0], 2 * ORACLE.noise).sum(-1)
     np.testing.assert_allclose(own.log_likelihoods(params, z, DATA)[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*({"fusion": name} for name in FUSIONS), *({"prior_expert": expert} for expert in get_args(PriorExpert))],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_a_posterior_is_the_same_whether_the_rest_is_missing_or_left_out(options):
+    """`infer({a})` is `infer({a, b, c}, [a])`, to the last bit."""
+    model = ORACLE.model(**options, joint_width=4)
+    params = ORACLE.params(model)
+    alone = model.infer(params, {"m1": DATA.x["m1"]})
+    jax.tree.map(np.testing.assert_array_equal, alone, model.infer(params, DATA.x, ["m1"]))
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_given_modality_is_generated_from_its_own_private_posterior(draws):
+    """m0 from m0 has the moments of p(m0|m0); draws of p(x|z) add the likelihood's variance."""
+    model, n = PRIVATE.model("poe"), 20_000
+    params = PRIVATE.params(model, "likelihood")
+    x = PRIVATE.sample(jax.random.key(8), 3).x
+    given = {"m0": x["m0"]}
+    drawn = model.generate(params, jax.random.key(9), given, to="m0", samples=n, draws=draws)
+    codes: Any = model.encode(params, model.batch(given))
+    q: Any = model.infer(params, given)
+    posteriors = [jax.tree.map(lambda leaf: leaf[0], q.components), codes.private["m0"]]
+    mean = np.concatenate([p.mean for p in posteriors], -1) @ PRIVATE.loadings[0].T + PRIVATE.biases[0]
+    variances = np.exp(np.concatenate([p.log_var for p in posteriors], -1))
+    variance = variances @ np.square(PRIVATE.loadings[0]).T + draws * PRIVATE.noise**2
+    found = np.asarray(drawn["m0"])
+    assert np.abs((found.mean(0) - mean) / np.sqrt(variance / n)).max() < 4.5
+    np.testing.assert_allclose(found.var(0), variance, rtol=0.06)
+
+
+def test_reconstruction_is_generation_of_what_is_given():
+    model = PRIVATE.model("mopoe")
+    params = PRIVATE.params(model)
+    given = {"m0": PRIVATE.sample(jax.random.key(8), 3).x["m0"]}
+    found = model.reconstruct(params, jax.random.key(9), given, samples=2)
+    assert set(found) == {"m0"}
+    np.testing.assert_array_equal(found["m0"], model.generate(params, jax.random.key(9), given, ["m0"], 2)["m0"])
+
+
+def test_imputation_keeps_what_was_observed_and_predicts_the_rest():
+    """Each tuple's missing modality from what that tuple has, whatever stood in its place."""
+    model, n = PRIVATE.model("poe"), 20_000
+    params = PRIVATE.params(model, "likelihood")
+    x = PRIVATE.sample(jax.random.key(8), 3).x
+    presence = np.array([[True, True], [True, False], [False, True]])
+    broken = {name: jnp.where(presence[:, [i]], x[name], jnp.nan) for i, name in enumerate(PRIVATE.names)}
+    found = model.impute(params, jax.random.key(9), broken, presence, samples=n)
+    for i, name in enumerate(PRIVATE.names):
+        seen = presence[:, i]
+        np.testing.assert_array_equal(found[name][:, seen], np.broadcast_to(x[name][seen], (n, 2, PRIVATE.dims[i])))
+        (row,), other = np.flatnonzero(~seen), PRIVATE.names[1 - i]
+        q: Any = model.infer(params, {other: x[other]})
+        shared, private = PRIVATE.loadings[i][:, :2], PRIVATE.loadings[i][:, 2:]
+        mean = np.asarray(q.components.mean[0, row]) @ shared.T + PRIVATE.biases[i]
+        spread = np.exp(q.components.log_var[0, row]) @ np.square(shared).T + np.square(private).sum(-1)
+        draws = np.asarray(found[name][:, row])
+        assert np.abs((draws.mean(0) - mean) / np.sqrt(spread / n)).max() < 4.5
+        np.testing.assert_allclose(draws.var(0), spread, rtol=0.06)

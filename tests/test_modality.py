@@ -1,0 +1,65 @@
+"""A modality's units: bytes are pixels only where it says so, whatever the likelihood."""
+
+from dataclasses import replace
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvae_jax import Model
+from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
+from tests import toy
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+BYTES = np.random.default_rng(0).integers(0, 256, (4, 2, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("likelihood", [name for name, row in LIKELIHOODS.items() if not row.classes])
+def test_bytes_are_scaled_where_they_are_pixels(likelihood, pixels):
+    modality = replace(toy.modality("bernoulli"), likelihood=likelihood, pixels=pixels)
+    found = modality.in_units(jnp.asarray(BYTES))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, BYTES / 255 if pixels else BYTES, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_class_indices_and_floats_are_never_scaled(pixels):
+    label = replace(toy.modality("label"), pixels=pixels)
+    assert label.in_units(jnp.arange(4, dtype=jnp.uint8)).tolist() == [0, 1, 2, 3]
+    grey = replace(toy.modality("bernoulli"), pixels=pixels)
+    np.testing.assert_array_equal(grey.in_units(jnp.array([0.25, 1.0])), [0.25, 1.0])
+
+
+def test_counts_as_bytes_are_counts():
+    """An own likelihood of counts, a geometric one: the same log p(x|z) and posterior of bytes as of floats."""
+
+    class Geometric(distrax.Distribution):
+        """Number of failures before a success with probability sigmoid(-logits)."""
+
+        def __init__(self, logits):
+            super().__init__()
+            self._logits = logits
+
+        def log_prob(self, value):
+            return jax.nn.log_sigmoid(-self._logits) + value * jax.nn.log_sigmoid(self._logits)
+
+        def _sample_n(self, key, n):
+            raise NotImplementedError
+
+        @property
+        def event_shape(self):
+            return ()
+
+    counts = Likelihood(lambda logits, scale: Geometric(logits), low=0.0)
+    model = Model((replace(toy.modality("bernoulli"), likelihood=counts, pixels=False),), 2, "poe")
+    params = model.init(jax.random.key(0))
+    few = BYTES // 32
+    as_bytes, as_floats = ({"bernoulli": few.astype(dtype)} for dtype in (np.uint8, np.float32))
+    z = jnp.ones((4, 2))
+    expected = model.log_likelihoods(params, z, model.batch(as_floats))
+    np.testing.assert_array_equal(model.log_likelihoods(params, z, model.batch(as_bytes)), expected)
+    assert np.all(np.asarray(expected) < -0.5 * few.sum((1, 2))[:, None])
+    np.testing.assert_array_equal(model.infer(params, as_bytes).mean(), model.infer(params, as_floats).mean())
