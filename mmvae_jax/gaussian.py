@@ -135,8 +135,8 @@ def product(
 def _unit(log_vars: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
     """The log-variance in whose unit precisions are added, the same for all rows: that of the expert who knows least.
 
-    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^78, so that one of e^-160
-    of it is a number still.
+    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^78, so that e^-160 of it
+    is a number still.
     """
     low = log_vars.min(0)
     high = jnp.where(jnp.isinf(log_vars), low, log_vars).max(0)
