@@ -22,11 +22,6 @@ class Gaussian(NamedTuple):
     mean: Float[Array, "*B D"]
     log_var: Float[Array, "*B D"]
 
-    @staticmethod
-    def multiplies() -> bool:
-        """Whether a product of several has a closed form."""
-        return True
-
     @property
     def distribution(self) -> distrax.Independent:
         """The same density as a distrax distribution with event shape [D] (its entropy and so on)."""

@@ -14,11 +14,6 @@ class Laplace(NamedTuple):
     mean: Float[Array, "*B D"]
     log_scale: Float[Array, "*B D"]
 
-    @staticmethod
-    def multiplies() -> bool:
-        """Whether a product of several has a closed form."""
-        return False
-
     @property
     def distribution(self) -> distrax.Independent:
         """The same density as a distrax distribution with event shape [D]."""

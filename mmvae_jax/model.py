@@ -21,7 +21,7 @@ from mmvae_jax.inputs import Presence, as_batch
 from mmvae_jax.mixture import Mixture
 from mmvae_jax.modality import Modality
 from mmvae_jax.networks.inference import Bridge, InferenceNetwork
-from mmvae_jax.posteriors import POSTERIORS, Posterior
+from mmvae_jax.posteriors import POSTERIORS, Family, Posterior
 from mmvae_jax.priors import PRIORS, Density, Prior
 
 Params = PyTree[Array]
@@ -146,7 +146,7 @@ class Model:
         return params
 
     @property
-    def family(self) -> type[Posterior]:
+    def family(self) -> Family:
         """The family of the single posteriors."""
         return POSTERIORS[self.posterior]
 
@@ -417,7 +417,7 @@ class Model:
         """That the fusion takes this many modalities, the posterior and the prior."""
         fusion = self.resolved_fusion
         multiplies = fusion.whole_subset or len(self.networks) > len(self.names)
-        if multiplies and not self.family.multiplies():
+        if multiplies and not self.family.multiplies:
             raise UserError(
                 f"posterior={self.posterior} with fusion {self.fusion}: its densities have no closed-form product; use "
                 "moe, without subsets, or posterior=gaussian"

@@ -1,6 +1,7 @@
 """The families of single posteriors q(z|x): what mixtures, fusions and objectives need of them."""
 
-from typing import Any, Protocol, Self, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key
 
@@ -11,11 +12,6 @@ from mmvae_jax.laplace import Laplace
 @runtime_checkable
 class Posterior(Protocol):
     """A batch of densities over the last axis, a pytree whose leaves are [*B, D]."""
-
-    @staticmethod
-    def multiplies() -> bool:
-        """Whether a product of several has a closed form."""
-        ...
 
     @property
     def mean(self) -> Float[Array, "*B D"]:
@@ -55,15 +51,22 @@ class Posterior(Protocol):
         """
         ...
 
-    @classmethod
-    def with_scale(cls, scale: Float[Array, "D"]) -> Self:
-        """The zero-mean density with scales (standard deviations, of a Gaussian) `scale`."""
-        ...
 
-    @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*B outputs"]) -> Self:
-        """The density that an encoder's output stands for."""
-        ...
+class Family(NamedTuple):
+    """A row of `POSTERIORS`.
+
+    Attributes:
+      from_outputs: an encoder's output [*B, 2D] -> the posterior that it stands for.
+      with_scale: scales [D] (standard deviations, of a Gaussian) -> the zero-mean density that has them.
+      multiplies: whether a product of several has a closed form.
+    """
+
+    from_outputs: Callable[[Array], Posterior]
+    with_scale: Callable[[Array], Posterior]
+    multiplies: bool
 
 
-POSTERIORS: dict[str, type[Posterior]] = {"gaussian": Gaussian, "laplace": Laplace}
+POSTERIORS: dict[str, Family] = {
+    "gaussian": Family(Gaussian.from_outputs, Gaussian.with_scale, multiplies=True),
+    "laplace": Family(Laplace.from_outputs, Laplace.with_scale, multiplies=False),
+}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.posteriors import Posterior
+from mmvae_jax.posteriors import Family, Posterior
 
 
 @runtime_checkable
@@ -88,17 +88,17 @@ class PriorRow:
 
     summary: str
     init: Callable[[Key[Array, ""], int], PyTree]
-    prior: Callable[[PyTree, int, type[Posterior]], Prior]
-    expert: Callable[[PyTree, int, type[Posterior]], Posterior] = lambda _, dim, family: standard(dim, family)
+    prior: Callable[[PyTree, int, Family], Prior]
+    expert: Callable[[PyTree, int, Family], Posterior] = lambda _, dim, family: standard(dim, family)
     closed: bool = True
 
 
-def standard(dim: int, family: type[Posterior]) -> Posterior:
+def standard(dim: int, family: Family) -> Posterior:
     """The zero-mean density of unit scale, leaves [D]."""
     return family.with_scale(jnp.ones(dim))
 
 
-def learned_scale(raw: Float[Array, "D"], _: int, family: type[Posterior]) -> Posterior:
+def learned_scale(raw: Float[Array, "D"], _: int, family: Family) -> Posterior:
     """Zero-mean, with scales `D softmax(raw)`, which average one (MMVAE, Shi et al. 2019)."""
     return family.with_scale(jax.nn.softmax(raw) * raw.shape[0])
 
