@@ -58,14 +58,13 @@ class Model:
     Attributes:
       modalities: in the order of the presence mask's columns.
       latent_dim: D, of the shared latent z.
-      fusion: how posteriors become one: poe, moe, mopoe, poe_quotient, or one with networks of its own
-        (subset_networks, joint_network, bridge, replacement_experts); see `fusion.FUSIONS`.
+      fusion: how posteriors become one, a key of `fusion.FUSIONS`.
       subsets: rows in place of the fusion's own: a list like m0+m1,m2 or random:k for k random subsets a step.
       prior_expert: where p(z) joins a product, in place of the fusion's own: none, full (the product of all M experts
         only), all, or quotient; see `fusion.Fusion`.
       empty_subset: add the prior as one more component.
-      posterior: `gaussian` or `laplace` (the latter for fusions of single experts only).
-      prior: the generative prior p(z), a key of `priors.PRIORS`: standard, or learned_scale (MMVAE, Shi et al. 2019).
+      posterior: of every single expert, a key of `posteriors.POSTERIORS`; only Gaussians multiply.
+      prior: the generative prior p(z), a key of `priors.PRIORS`.
       auxiliary_prior: learn a second prior scale for private latents (MMVAE+, Palumbo et al. 2023).
       joint_width: hidden width of joint inference networks.
     """

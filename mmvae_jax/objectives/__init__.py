@@ -56,7 +56,9 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "mvtcae": Objective(mvtcae, "bound on total correlation", ("correlation", "beta_style"), ("product",)),
     "iwae": Objective(iwae, "importance-weighted bound, tight", _IMPORTANCE, needs_closed_kl=False),
-    "iwae_loose": Objective(iwae_loose, "... a component at a time", _IMPORTANCE, needs_closed_kl=False),
+    "iwae_loose": Objective(
+        iwae_loose, "importance-weighted bound, a component at a time", _IMPORTANCE, needs_closed_kl=False
+    ),
     "dreg": Objective(dreg, "iwae, doubly reparameterised gradient", _IMPORTANCE, needs_closed_kl=False),
     "dreg_loose": Objective(dreg_loose, "iwae_loose, that gradient", _IMPORTANCE, needs_closed_kl=False),
     "mmvae_plus": Objective(

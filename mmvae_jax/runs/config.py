@@ -14,7 +14,9 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
-from mmvae_jax.objectives import OBJECTIVES
+from mmvae_jax.objectives import OBJECTIVES, Options
+from mmvae_jax.posteriors import POSTERIORS
+from mmvae_jax.priors import PRIORS
 from mmvae_jax.training import Training
 from mmvae_jax.zoo import MODELS, model_row
 
@@ -140,10 +142,11 @@ def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str
         raise
 
 
-# Fields that name a row of a registry: their help lists the rows of that moment, a user's own among them.
+# Fields that name a row of a registry: their help lists the rows of that moment, a user's own among them. Of an
+# objective's options it lists the objectives that read them.
 _NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
     Config: {"model_name": MODELS},
-    Model: {"fusion": FUSIONS},
+    Model: {"fusion": FUSIONS, "posterior": POSTERIORS, "prior": PRIORS},
     Training: {"objective": OBJECTIVES},
     EvaluationSettings: {"sampler": SAMPLERS},
 }
@@ -153,15 +156,16 @@ _HELP = ConstructorRegistry()
 
 @_HELP.struct_rule
 def _with_names(info: StructTypeInfo) -> StructConstructorSpec | None:
-    if info.type not in _NAMED or _TYRO_S_OWN in info.markers:
+    if info.type not in (*_NAMED, Options) or _TYRO_S_OWN in info.markers:
         return None
-    registries = _NAMED[info.type]
+    registries = _NAMED.get(info.type, {})
 
     def listed(field: StructFieldSpec) -> StructFieldSpec:
-        if field.name not in registries:
+        readers = [name for name, row in OBJECTIVES.items() if info.type is Options and field.name in row.options]
+        if field.name not in registries and not readers:
             return field
-        names = ", ".join(registries[field.name])
-        hint = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default}; one of {names})")
+        names = f"read by {', '.join(readers)}" if readers else f"one of {', '.join(registries[field.name])}"
+        hint = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default}; {names})")
         return replace(field, type=Annotated[field.type, hint])
 
     spec = ConstructorRegistry.get_struct_spec(replace(info, markers=(*info.markers, _TYRO_S_OWN)))
