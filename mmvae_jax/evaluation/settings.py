@@ -20,7 +20,7 @@ class EvaluationSettings:
       classifier: how the classifiers that judge coherence are trained.
       sampler: where unconditional draws come from, a key of `SAMPLERS`: prior, or gmm (a mixture of Gaussians fitted
         to posterior draws of training tuples).
-      sampler_components: Gaussians of `gmm`.
+      sampler_components: diagonal Gaussians of `gmm`.
     """
 
     log_likelihood_samples: int = 15
@@ -30,7 +30,7 @@ class EvaluationSettings:
     joint_samples: int = 10_000
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
     sampler: str = "prior"
-    sampler_components: int = 10
+    sampler_components: int = 50
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
