@@ -202,7 +202,7 @@ def _check_data(model: Model, split: Split) -> None:
     plan, size = jax.jit(split.plan)(split.arrays, key), min(_LOOKED_AT_ONCE, split.size)
 
     @jax.jit
-    def piece(arrays: PyTree, plan: PyTree, start: int) -> Batch:
+    def piece(arrays: PyTree, plan: PyTree, start: Int[Array, ""]) -> Batch:
         batch = batch_at(split, arrays, plan, start, size)
         return batch._replace(x={name: batch.x[name] for name in suspects})
 

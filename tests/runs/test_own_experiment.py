@@ -74,7 +74,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_training(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", ["load", "evaluate", "draw_all"])
+@pytest.mark.parametrize("stage", ["load", "measure", "draw_all"])
 def test_a_signal_outside_training_ends_in_one_line(
     stage: str, number: signal.Signals, copied: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
