@@ -9,6 +9,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.model import Model, Params
@@ -46,8 +47,8 @@ def chunks(batch: Batch, limit: int) -> Iterator[Chunk]:
         yield Chunk(i, piece, min(size, total - i * size))
 
 
-def decoded_at_once(model: Model, params: Params) -> int:
-    """How many latents may be decoded to all modalities at once, at least one."""
+def decoded_at_once(model: Model, params: PyTree) -> int:
+    """How many latents may be decoded to all modalities at once, at least one; the parameters' shapes suffice."""
     elements = sum(leaf.size for leaf in jax.tree.leaves(_decoded.eval_shape(model, params)))
     return max(1, MAX_DECODED_ELEMENTS // elements)
 

@@ -211,7 +211,7 @@ def _log_weights(
 
 def _propose_private(
     model: Model, codes: Codes, proposal: Bool[Array, "M"], keys: Array, k: int
-) -> tuple[dict[str, Float[Array, "k B _"]], Float[Array, "k B M"] | Float[Array, ""]]:
+) -> tuple[dict[str, Float[Array, "k B _"]], Float[Array, "k B M"] | Float[Array, "M"]]:
     """Private latents and, for every modality, log p(s_m) - log q(s_m)."""
     draws, ratios = {}, []
     for i, m in enumerate(model.modalities):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Key, Num
+from jaxtyping import Array, Key, Shaped
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.context import Context
@@ -132,5 +132,5 @@ def _mean(values: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Any:
     return np.mean([np.mean([values[label] for label in labels], axis=0) for labels in groups], axis=0)
 
 
-def _standard_error(values: Num[np.ndarray, "N"]) -> float:
+def _standard_error(values: Shaped[np.ndarray, "N"]) -> float:
     return float(np.std(values, ddof=1, dtype=np.float64) / math.sqrt(len(values)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Shaped
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.coherence import agreement, surprise
@@ -18,7 +18,7 @@ from mmvae_jax.evaluation.synergy import reassembly_matches
 
 # Label -> one value an example. A label is a subset that is given, `m0+m3`, or with a target, `m0+m3->m1`; anything
 # else that is measured, such as a modality; or "" where there is only one.
-Values = Mapping[str, Num[np.ndarray, "N"]]
+Values = Mapping[str, Shaped[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.
 COLLAPSED = 0.1
@@ -64,7 +64,7 @@ class Metric:
     remark: Callable[[float], str] = lambda mean: ""
 
 
-def _labelled(labels: Iterable[str], values: Iterable[Num[np.ndarray, "N"]]) -> Values:
+def _labelled(labels: Iterable[str], values: Iterable[Shaped[np.ndarray, "N"]]) -> Values:
     return dict(zip(labels, values, strict=True))
 
 

@@ -29,7 +29,7 @@ def split(seed, n):
         "vector": (np.eye(CLASSES)[label] + 0.2 * rng.normal(size=(n, CLASSES))).astype(np.float32),
         "label": label.astype(np.int32),
     }
-    return fixed_split(x, jnp.asarray(label))
+    return fixed_split(jax.tree.map(jnp.asarray, x), jnp.asarray(label))
 
 
 @pytest.fixture(scope="module")

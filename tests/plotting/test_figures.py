@@ -66,7 +66,7 @@ def split(n, presence=None):
         "vector": rng.normal(size=(n, 5)).astype(np.float32),
         "label": label.astype(np.int32),
     }
-    return fixed_split(x, jnp.asarray(label), presence)
+    return fixed_split(jax.tree.map(jnp.asarray, x), jnp.asarray(label), presence)
 
 
 @pytest.fixture(scope="module")
