@@ -62,7 +62,7 @@ class Fusion:
         from the rows within A (MoE: the mixture of A's experts).
       networks: modality names -> inference networks.
       available: presence [B, M] -> which networks may be used [B, N].
-      live: presence [B, M] -> which rows may be used [S, B]; default those with an available expert.
+      live: presence [B, M] -> which rows may be used [S, B]; default those with an available expert (see `fuse`).
       min_modalities: how many it needs.
     """
 
@@ -109,7 +109,7 @@ def fuse(
     available: Bool[Array, "B N"],
     prior: Posterior,
     prior_expert: PriorExpert = "none",
-    live: Bool[Array, "S B"] | None = None,
+    live: Bool[Array, "_ B"] | None = None,
 ) -> Mixture:
     """The mixture of products of experts under a mask matrix (Sutter et al. 2021, Definition 1).
 
@@ -119,9 +119,8 @@ def fuse(
       available: [B, N]; unavailable experts contribute nothing, neither to values nor to gradients.
       prior: the expert p(z), leaves [D].
       prior_expert: see `Fusion`.
-      live: rows that may be used, [S, B]; default those with an available expert. A row written empty in `rows` is the
-        prior itself and always live, and so are then rows emptied by what is missing, which mean the same: of the
-        powerset of n observed modalities the empty set is one of 2^n. Where nothing is available all rows are live.
+      live: rows that may be used, [S, B] or [1, B]; default those with an available expert, and a row written empty in
+        `rows`, which is the prior itself. Where nothing at all is available all rows are live.
 
     Returns:
       Mixture with leaves [S, B, ...].
@@ -129,8 +128,8 @@ def fuse(
     rows = jnp.asarray(rows)
     count = jnp.sum(rows[:, None, :] & available, -1)
     if live is None:
-        live = (count > 0) | ~jnp.all(jnp.any(rows, -1))
-    live |= ~jnp.any(live, axis=0)
+        live = (count > 0) | ~jnp.any(rows, -1, keepdims=True)
+    live = jnp.broadcast_to(live | ~jnp.any(live, axis=0), count.shape)
     log_weights = jax.nn.log_softmax(jnp.where(live, 0.0, -jnp.inf), axis=0)
     powers = {
         "none": jnp.zeros(count.shape),
@@ -279,9 +278,16 @@ def get_fusion(
     if chosen_subsets:
         chosen = replace(chosen, rows=_chosen_rows(chosen_subsets, names), whole_subset=True, kind="products")
     if empty_subset:
+        # Of the powerset, rows emptied by what is missing are the empty set: of n observed modalities one in 2^n.
+        powerset = chosen_subsets.startswith("random:") or (not chosen_subsets and chosen.kind == "products")
+        live = _all_live if powerset else chosen.live
         rows = chosen.rows
-        chosen = replace(chosen, rows=lambda m, key: _with_empty_row(rows(m, key)), kind="products")
+        chosen = replace(chosen, rows=lambda m, key: _with_empty_row(rows(m, key)), live=live, kind="products")
     return chosen
+
+
+def _all_live(present: Bool[Array, "B M"]) -> Bool[Array, "1 B"]:
+    return jnp.ones((1, len(present)), bool)
 
 
 def _with_empty_row(rows: Rows) -> Bool[Array, "R N"]:

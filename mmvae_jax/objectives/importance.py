@@ -1,7 +1,6 @@
 """Importance-weighted bounds for mixtures: IWAE and DReG, tight and loose (Shi et al. 2019), and MMVAE+."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +8,8 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.mixture import Mixture
-from mmvae_jax.model import Codes, Model, Params
+from mmvae_jax.model import Codes, Latents, Model, Params
 from mmvae_jax.objectives.terms import Loss, Options, weights
-
-
-class Latents(NamedTuple):
-    """K draws from every one of S components: shared z and private s_m."""
-
-    z: Float[Array, "K S B D"]
-    private: dict[str, Float[Array, "K S B _"]]
 
 
 def _draw(
@@ -79,7 +71,7 @@ def _importance_bound(
     latents = _draw(model, params, key, codes, mixture, options.importance_samples, cross_private)
 
     def log_prior_and_likelihood(latents: Latents, params: Params) -> Float[Array, "K S B"]:
-        def of_sample(one: Latents) -> Float[Array, "S B"]:
+        def of_sample(one: Latents) -> Float[Array, "*K S B"]:
             log_likelihood = model.log_likelihoods(params, one.z, batch, one.private) @ weights(model)
             return log_likelihood + beta * model.generative_prior(params).log_prob(one.z)
 

@@ -161,7 +161,7 @@ class Weighted:
         return sum(w * self.hand.log_p(m, q.draw())[b] for m, w in enumerate(self.weights))
 
     def style(self) -> np.ndarray:
-        return self.beta_style * added(self.hand.style_kl(m) for m in range(3))
+        return self.beta * self.beta_style * added(self.hand.style_kl(m) for m in range(3))
 
 
 @pytest.mark.usefixtures("fixed_noise")
@@ -183,7 +183,7 @@ def test_weights_beta_and_beta_style_are_where_they_belong(kl):
     loss, terms = case.loss("elbo", kl=kl)
     np.testing.assert_allclose(loss, -(bound - case.beta * kls - case.style()).mean(), rtol=1e-5)
     np.testing.assert_allclose(terms["kl"], kls.mean(), rtol=1e-4)
-    np.testing.assert_allclose(terms["kl_private"], case.style().mean() / case.beta_style, rtol=1e-4)
+    np.testing.assert_allclose(terms["kl_private"], case.style().mean() / case.beta / case.beta_style, rtol=1e-4)
     unweighted = added(weights[s] * case.hand.log_p(1, q.draw()) for s, q in enumerate(qs))
     np.testing.assert_allclose(terms["log_likelihood/m1"], unweighted.mean(), rtol=1e-4)
 
@@ -232,7 +232,7 @@ def test_mvae_counts_private_latents_in_every_elbo_that_reads_them():
             bound[b] -= case.beta * q.kl(case.hand.prior)[b]
             for m in np.flatnonzero(within):
                 bound[b] += case.weights[m] * case.hand.log_p(m, q.draw())[b]
-                bound[b] -= case.beta_style * case.hand.style_kl(m)[b]
+                bound[b] -= case.beta * case.beta_style * case.hand.style_kl(m)[b]
     loss, _ = case.loss("mvae")
     np.testing.assert_allclose(loss, -bound.mean(), rtol=1e-5)
 
