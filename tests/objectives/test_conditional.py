@@ -42,7 +42,9 @@ class Case:
     def reconstruction(self, q: Normal, targets: tuple[int, ...]) -> np.ndarray:
         """`E_q[sum_m w_m log p(x_m|z, s_m)] - beta beta_style KL(q(s_m|x_m)||p(s_m))` over the targets."""
         z = q.draw()
-        return added(self.weights[m] * self.hand.log_p(m, z) - BETA * BETA_STYLE * self.hand.style_kl(m) for m in targets)
+        return added(
+            self.weights[m] * self.hand.log_p(m, z) - BETA * BETA_STYLE * self.hand.style_kl(m) for m in targets
+        )
 
     def unimodal_elbo(self, q: Normal, m: int) -> np.ndarray:
         return self.reconstruction(q, (m,)) - BETA * q.kl(self.hand.prior)
