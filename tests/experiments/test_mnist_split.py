@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.mnist_split import EXPERIMENT
+from mmvae_jax.evaluation.measuring import by_size, labelled
 from mmvae_jax.model import Model
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
@@ -66,7 +67,7 @@ def test_a_run_reports_synergy_of_every_subset(tmp_path):
     assert main(EXPERIMENT, [*TINY, *arguments]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     subsets = ["top", "middle", "bottom", "top+middle", "top+bottom", "middle+bottom", "top+middle+bottom"]
-    assert {name for name in metrics if name.startswith("synergy/")} == {f"synergy/{subset}" for subset in subsets}
+    assert labelled(metrics, "synergy").keys() == set(subsets) and by_size(metrics, "synergy").keys() == {1, 2, 3}
     assert all(
         metrics[f"synergy/{subset}"] * 40 == pytest.approx(round(metrics[f"synergy/{subset}"] * 40))
         for subset in subsets
