@@ -29,6 +29,14 @@ def quick_compile() -> Iterator[None]:
 
 
 @pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as for users: where values of a wrong type are the library's own to refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def real_data() -> str:
     """The folder of real data sets in the layout of their official files, named by `MMVAE_DATA`."""
     if "MMVAE_DATA" not in os.environ:

@@ -224,6 +224,7 @@ def test_data_that_do_not_fit_are_refused(data, message):
         ORACLE.model().batch(data)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (3,), (1, 3), (5, 3)])
 def test_a_presence_mask_of_another_shape_is_refused(shape):
     with pytest.raises(UserError, match=r"presence has shape .*: give one of shape \(6, 3\)"):
