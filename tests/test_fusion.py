@@ -87,7 +87,6 @@ def test_mask_fusions_are_uniform_mixtures_of_products(name, prior_expert, empty
     q = joint(fusion, experts, PRESENT)
     assert q.log_weights.shape == (len(rows), 8)
     for b, present in enumerate(np.asarray(PRESENT)):
-        observed = np.flatnonzero(present)
         used = [tuple(m for m in row if present[m]) for row in rows]
         # Of the powerset, rows emptied by what is missing are the empty set, where there is one.
         emptied = name == "mopoe" and empty_subset
