@@ -440,4 +440,4 @@ class Model:
 @partial(jax.jit, static_argnums=0)
 def _init(module: nn.Module, key: Key[Array, ""], *arguments: Array) -> Params:
     """A module's fresh parameters; compiled once for all modalities with the same network."""
-    return module.init(key, *arguments)["params"]
+    return module.init(key, *arguments).get("params", {})

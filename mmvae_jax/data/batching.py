@@ -6,7 +6,7 @@ work, and the same key gives the same epoch on every run.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Split:
     plan: Callable[[Arrays, Key[Array, ""]], Plan]
     gather: Gather
     modalities: tuple[str, ...]
-    presence: Bool[Array, "N M"] | None = None
+    presence: Bool[Array, "N M"] | Bool[np.ndarray, "N M"] | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -123,9 +123,9 @@ def fixed_plan(split: Split, key: Key[Array, ""]) -> Split:
 
 
 def fixed_split(
-    x: dict[str, Array],
-    label: Int[Array, "N"],
-    presence: Bool[Array, "N M"] | None = None,
+    x: Mapping[str, Array | np.ndarray],
+    label: Int[Array, "N"] | Int[np.ndarray, "N"],
+    presence: Bool[Array, "N M"] | Bool[np.ndarray, "N M"] | None = None,
 ) -> Split:
     """Split of a data set whose tuples never change: an epoch is a random permutation.
 
