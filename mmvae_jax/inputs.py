@@ -36,7 +36,8 @@ def as_batch(
       UserError: for an unknown modality, unequal lengths, a wrong presence mask, or data that `checked` does not take.
     """
     if isinstance(data, Batch):
-        return data._replace(x=_all_checked(modalities, classes, data.x, data.present))
+        present = data.present if presence is None else checked_presence(presence, data.present.shape) & data.present
+        return data._replace(x=_all_checked(modalities, classes, data.x, present), present=jnp.asarray(present))
     names = [m.name for m in modalities]
     unknown = [name for name in data if name not in names]
     if unknown or not data:

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from mmvae_jax.data.batching import Batch, Split, batch_at, fixed_split
+from mmvae_jax.data.batching import Batch, Split, batch_at, fixed_split, gather_batch
 from mmvae_jax.errors import UserError
 from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
 from mmvae_jax.sharding import check_batch_size, replicated, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
-
-_LOOKED_AT_ONCE = 8192
 
 
 class Progress(NamedTuple):
@@ -193,18 +191,16 @@ def _check_presence(model: Model, training: Training, split: Split) -> None:
 
 
 def _check_data(model: Model, split: Split) -> None:
-    """One look at all training tuples, in pieces; bytes that are pixels cannot be wrong and are not even made."""
+    """One look at all training tuples; bytes that are pixels cannot be wrong and are not even made."""
     key = jax.random.key(0)
     shapes = jax.eval_shape(lambda arrays: split.gather(arrays, split.plan(arrays, key))[0], split.arrays)
     suspects = [m.name for m in model.modalities if needs_a_look(m, shapes[m.name].dtype)]
-    if not suspects:
-        return
-    plan, size = jax.jit(split.plan)(split.arrays, key), min(_LOOKED_AT_ONCE, split.size)
 
     @jax.jit
-    def piece(arrays: PyTree, plan: PyTree, start: Int[Array, ""]) -> Batch:
-        batch = batch_at(split, arrays, plan, start, size)
+    def in_order(arrays: PyTree) -> Batch:
+        plan = split.plan(arrays, key)
+        batch = gather_batch(split, arrays, jax.tree.map(lambda rows: rows[jnp.argsort(plan["index"])], plan))
         return batch._replace(x={name: batch.x[name] for name in suspects})
 
-    for start in range(0, split.size, size):
-        model.batch(piece(split.arrays, plan, start))
+    if suspects:
+        model.batch(in_order(split.arrays))

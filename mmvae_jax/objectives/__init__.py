@@ -87,9 +87,9 @@ def check(model: Model, objective: str, options: Options | None = None) -> None:
     check_choice(objective, OBJECTIVES, "objective")
     row, options, kind = OBJECTIVES[objective], options or Options(), model.resolved_fusion.kind
     if kind not in row.fusions:
-        able = [name for name, fusion in FUSIONS.items() if fusion.kind in row.fusions]
-        what = FUSIONS[model.fusion].summary if kind == FUSIONS[model.fusion].kind else "a mixture of products"
-        raise UserError(f"objective {objective} with fusion {model.fusion} ({what}): use fusion {' or '.join(able)}")
+        able = " or ".join(name for name, fusion in FUSIONS.items() if fusion.kind in row.fusions)
+        what = FUSIONS[model.fusion].summary if kind == FUSIONS[model.fusion].kind else "with subsets or an empty one"
+        raise UserError(f"objective {objective} with fusion {model.fusion} ({what}): use fusion {able} as it is")
     if row.posteriors is not None and model.posterior not in row.posteriors:
         able = " or ".join(row.posteriors)
         raise UserError(f"objective {objective} with posterior={model.posterior}: use posterior={able}")
