@@ -207,7 +207,7 @@ def test_mmjsd_written_out():
 
 @pytest.mark.usefixtures("fixed_noise")
 def test_mvtcae_written_out():
-    """Hwang et al. 2021: q is the product of the experts without the prior; SPEC, section 4.12."""
+    """Hwang et al. 2021: q is the product of the experts without the prior."""
     case, a = Weighted("poe", prior_expert="none"), 0.9
     bound = np.zeros(8)
     for b, present in enumerate(PRESENT):
