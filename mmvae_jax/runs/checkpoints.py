@@ -51,10 +51,10 @@ class Checkpoints:
     what is there; the first save removes what a killed run or a damaged disk left.
 
     Args:
-        folder: where the checkpoints are; created if it does not exist.
-        keep_last: how many of the newest to keep besides the best one.
-        every_steps: save when this many steps have passed since the last save; 0 for never.
-        every_minutes: save when this many minutes have passed since the last save; 0 for never.
+      folder: where the checkpoints are; created if it does not exist.
+      keep_last: how many of the newest to keep besides the best one.
+      every_steps: save when this many steps have passed since the last save; 0 for never.
+      every_minutes: save when this many minutes have passed since the last save; 0 for never.
     """
 
     def __init__(self, folder: Path, keep_last: int = 2, *, every_steps: int, every_minutes: float):
@@ -92,7 +92,7 @@ class Checkpoints:
         """Waits for the save in flight and frees Orbax's threads.
 
         Raises:
-            UserError: when the save in flight could not be written.
+          UserError: when the save in flight could not be written.
         """
         try:
             with _write_errors(self._folder):
@@ -121,10 +121,10 @@ class Checkpoints:
         The arrays may be donated as soon as this returns.
 
         Args:
-            state: a pytree of arrays (typed PRNG keys included).
-            loss: smoothed training loss in nats; one that is not finite is never the best.
+          state: a pytree of arrays (typed PRNG keys included).
+          loss: smoothed training loss in nats; one that is not finite is never the best.
         Raises:
-            UserError: when the checkpoint before could not be written.
+          UserError: when the checkpoint before could not be written.
         """
         step = int(state.step)
         if step in self.steps():
@@ -148,7 +148,7 @@ class Checkpoints:
         """Blocks until the save in flight is on disk.
 
         Raises:
-            UserError: when it could not be written.
+          UserError: when it could not be written.
         """
         with _write_errors(self._folder):
             self._manager.wait_until_finished()
@@ -157,11 +157,11 @@ class Checkpoints:
         """The newest readable checkpoint, bit for bit; None when there is none.
 
         Args:
-            template: a fresh state, whose tree, dtypes, shardings and commitment to devices the
-                restored arrays take: a compiled train step accepts either.
-            report: told in one line when a damaged checkpoint was passed over.
+          template: a fresh state, whose tree, dtypes, shardings and commitment to devices the
+            restored arrays take: a compiled train step accepts either.
+          report: told in one line when a damaged checkpoint was passed over.
         Raises:
-            UserError: when there are checkpoints and none is readable.
+          UserError: when there are checkpoints and none is readable.
         """
         self.wait()
         failures: dict[int, str] = {}

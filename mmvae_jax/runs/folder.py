@@ -18,7 +18,7 @@ def prepare_folder(folder: Path, flag: str = "--out") -> None:
     """Creates a run's folder, or the one that another flag names, and makes sure that files can be written there.
 
     Raises:
-        UserError: when the folder cannot be made or is not writable.
+      UserError: when the folder cannot be made or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """The configuration that a run's folder was made with; None when it has none.
 
     Raises:
-        UserError: when `config.json` cannot be read.
+      UserError: when `config.json` cannot be read.
     """
     path = folder / CONFIG_FILE
     try:
@@ -72,11 +72,11 @@ def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] 
     """Refuses to go on with a run of another configuration; a folder without `config.json` and checkpoints passes.
 
     Args:
-        folder: the run's folder.
-        config: this run's configuration, nested mappings allowed.
-        ignore: fields that may differ, as dotted paths; a path covers everything below it.
+      folder: the run's folder.
+      config: this run's configuration, nested mappings allowed.
+      ignore: fields that may differ, as dotted paths; a path covers everything below it.
     Raises:
-        UserError: names every differing field with both values; or there are checkpoints and no `config.json`.
+      UserError: names every differing field with both values; or there are checkpoints and no `config.json`.
     """
     saved = read_config(folder)
     if saved is None:

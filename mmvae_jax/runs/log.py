@@ -29,11 +29,11 @@ class RunLog:
     the run repeats those steps. A context manager.
 
     Args:
-        folder: the run's folder.
-        total_steps: the step at which training ends.
-        start_step: the step at which it starts, 0 for a fresh run.
-        batch_size: examples a step.
-        show_progress: a bar on a terminal; elsewhere a line every ten seconds at most.
+      folder: the run's folder.
+      total_steps: the step at which training ends.
+      start_step: the step at which it starts, 0 for a fresh run.
+      batch_size: examples a step.
+      show_progress: a bar on a terminal; elsewhere a line every ten seconds at most.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RunLog:
         """Records the terms (loss in nats, its parts, learning rate ...) after `step` steps.
 
         Raises:
-            ValueError: when `step` is not past the step of the report before.
+          ValueError: when `step` is not past the step of the report before.
         """
         if step <= self._step:
             raise ValueError(f"report of step {step} after step {self._step}: steps must increase")
