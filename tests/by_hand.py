@@ -1,13 +1,17 @@
 """What the tests of objectives write their losses with: plain NumPy in float64, and estimates over many keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from mmvae_jax.data.batching import Batch
+from mmvae_jax.gaussian import Gaussian
+from mmvae_jax.laplace import Laplace
 from mmvae_jax.mixture import Mixture
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options
@@ -17,6 +21,22 @@ from tests.oracle import LinearGaussian
 def noise(dim: int) -> np.ndarray:
     """The noise of every draw under the fixture `fixed_noise`."""
     return np.linspace(-0.5, 0.7, dim)
+
+
+def fix_noise(monkeypatch: pytest.MonkeyPatch, noise_of: Callable[[int], np.ndarray]) -> None:
+    """Draw without a random number: noise as a function of the latent dimension, broadcast over everything else."""
+
+    def draw(mean: jax.Array, scale: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.broadcast_to(mean + scale * noise_of(mean.shape[-1]).astype(mean.dtype), (*shape, *mean.shape))
+
+    def gaussian_sample(self: Gaussian, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        return draw(self.mean, jnp.exp(0.5 * self.log_var), shape)
+
+    def laplace_sample(self: Laplace, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        return draw(self.mean, jnp.exp(self.log_scale), shape)
+
+    monkeypatch.setattr(Gaussian, "sample", gaussian_sample)
+    monkeypatch.setattr(Laplace, "sample", laplace_sample)
 
 
 class Normal(NamedTuple):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
@@ -15,9 +14,7 @@ import tests.typecheck  # noqa: E402, F401
 # Types and shapes of all arguments and results are checked against the annotations.
 jaxtyping.install_import_hook("mmvae_jax", "tests.typecheck.checked")
 
-from mmvae_jax.gaussian import Gaussian  # noqa: E402
-from mmvae_jax.laplace import Laplace  # noqa: E402
-from tests.by_hand import noise  # noqa: E402
+from tests.by_hand import fix_noise, noise  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +48,4 @@ def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     Losses become deterministic functions that a test can write out, and that do not depend on how many components or
     modalities a model has. Objectives must be asked for expectation="all", or have one component.
     """
-
-    def draw(mean: jax.Array, scale: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jnp.broadcast_to(mean + scale * noise(mean.shape[-1]).astype(mean.dtype), (*shape, *mean.shape))
-
-    def gaussian_sample(self: Gaussian, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        return draw(self.mean, jnp.exp(0.5 * self.log_var), shape)
-
-    def laplace_sample(self: Laplace, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
-        return draw(self.mean, jnp.exp(self.log_scale), shape)
-
-    monkeypatch.setattr(Gaussian, "sample", gaussian_sample)
-    monkeypatch.setattr(Laplace, "sample", laplace_sample)
+    fix_noise(monkeypatch, noise)
