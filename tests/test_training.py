@@ -1,6 +1,7 @@
 """Training: the guard against NaN, bit-identical resuming, schedules, and one-line errors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import pytest
 
 from mmvae_jax.data.batching import Batch, fixed_split
 from mmvae_jax.errors import UserError
+from mmvae_jax.likelihoods import Likelihood, normal
 from mmvae_jax.loop import Diverged, Progress, fit, in_place, make_stretch, slow_in_loops, steps_per_epoch
 from mmvae_jax.networks.operations import conv2d
 from mmvae_jax.objectives import OBJECTIVES, Options
@@ -20,7 +22,9 @@ from tests.oracle import LinearGaussian
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 ORACLE = LinearGaussian((3, 2), latent_dim=2)
-MODEL = ORACLE.model("mopoe")
+_CHECKED = ORACLE.model("mopoe")
+# A normal likelihood that takes any value, so that training can diverge.
+MODEL = replace(_CHECKED, modalities=tuple(replace(m, likelihood=Likelihood(normal)) for m in _CHECKED.modalities))
 N = 50
 DATA = ORACLE.sample(jax.random.key(0), N).x
 # Three epochs of six steps, everything that depends on the step switched on.
@@ -72,12 +76,12 @@ def test_resumed_training_is_the_uninterrupted_one_bit_for_bit(uninterrupted, st
 def test_the_key_decides_everything(uninterrupted):
     other = fit(MODEL, DATA, TRAINING, jax.random.key(8))
     assert bits(other) != bits(uninterrupted)
-    split = fixed_split(DATA, jnp.zeros(N))
+    split = fixed_split(DATA, jnp.zeros(N, int))
     assert bits(fit(MODEL, split, TRAINING, jax.random.key(7))) == bits(uninterrupted)
 
 
 def test_one_dispatch_and_many_take_the_same_steps():
-    split = fixed_split(DATA, jnp.zeros(N))
+    split = fixed_split(DATA, jnp.zeros(N, int))
     plan = split.plan(split.arrays, jax.random.key(1))
     tallies = []
     for one_dispatch in (True, False):
@@ -167,7 +171,7 @@ def test_progress_is_the_mean_over_the_stretch_and_training_learns():
 
 def order_of_epoch(key: jax.Array, epoch: int) -> np.ndarray:
     """The samples of an epoch, in order, of a run under `key`."""
-    split = fixed_split(DATA, jnp.zeros(N))
+    split = fixed_split(DATA, jnp.zeros(N, int))
     run_key = init_state(MODEL, TRAINING, key).key
     order_key = jax.random.fold_in(jax.random.fold_in(run_key, 0), epoch)
     return np.asarray(split.plan(split.arrays, order_key)["index"])
@@ -212,7 +216,7 @@ def test_divergence_names_step_and_term(step, steps_per_dispatch):
 def test_the_guard_keeps_the_last_good_state(one_dispatch):
     """To the bit that of a run that stops just before; the sums are the bad step's terms."""
     key, good = jax.random.key(11), 3
-    split = fixed_split(poisoned(order_of_epoch(key, 0)[8 * good]), jnp.zeros(N))
+    split = fixed_split(poisoned(order_of_epoch(key, 0)[8 * good]), jnp.zeros(N, int))
     state = init_state(MODEL, TRAINING, key)
     plan = split.plan(split.arrays, jax.random.fold_in(jax.random.fold_in(state.key, 0), 0))
     stretch = make_stretch(MODEL, TRAINING, split, one_dispatch)
@@ -325,15 +329,22 @@ def refused(
 def test_data_that_cannot_be_trained_on_are_refused():
     refused("batch-size=64 with 50 training tuples: give at most 50", DATA, batch_size=64)
     refused(r"m0: data of shape \(2,\), the modality is declared \(3,\)", {**DATA, "m0": DATA["m1"]})
-    refused("m1: NaN or infinite value in observed sample 31", {**DATA, "m1": DATA["m1"].at[31].set(jnp.nan)})
-    refused("m1: NaN or infinite value in observed sample 4", {**DATA, "m1": DATA["m1"].at[4, 1].set(-jnp.inf)})
+    refused(
+        "m1: value nan in observed sample 31: mend it or mark it missing",
+        {**DATA, "m1": DATA["m1"].at[31].set(jnp.nan)},
+    )
+    refused("m1: value -inf in observed sample 4", {**DATA, "m1": DATA["m1"].at[4, 1].set(-jnp.inf)})
     refused(r"presence has shape \(50, 3\): give one of shape \(50, 2\)", DATA, jnp.ones((N, 3), bool))
 
 
 def test_the_sample_named_is_the_users_not_the_observed_ones():
     """Sample 31 stays sample 31 when others before it are missing."""
     presence = jnp.ones((N, 2), bool).at[:10, 1].set(False)
-    refused("m1: NaN or infinite value in observed sample 31", {**DATA, "m1": DATA["m1"].at[31].set(jnp.nan)}, presence)
+    refused(
+        "m1: value nan in observed sample 31: mend it or mark it missing",
+        {**DATA, "m1": DATA["m1"].at[31].set(jnp.nan)},
+        presence,
+    )
 
 
 def test_models_that_need_pairs_refuse_data_without_any():
@@ -343,7 +354,7 @@ def test_models_that_need_pairs_refuse_data_without_any():
 
 
 def test_steps_per_epoch_drops_the_incomplete_batch():
-    split = fixed_split(DATA, jnp.zeros(N))
+    split = fixed_split(DATA, jnp.zeros(N, int))
     assert steps_per_epoch(split, 8) == 6
     assert steps_per_epoch(split, 50) == 1
     plan = split.plan(split.arrays, jax.random.key(0))
@@ -353,7 +364,8 @@ def test_steps_per_epoch_drops_the_incomplete_batch():
 def test_batches_keep_their_labels_out_of_training():
     """Labels have no influence: they are for evaluation."""
     states = [
-        fit(MODEL, fixed_split(DATA, labels), TRAINING, jax.random.key(7)) for labels in (jnp.zeros(N), jnp.arange(N))
+        fit(MODEL, fixed_split(DATA, labels), TRAINING, jax.random.key(7))
+        for labels in (jnp.zeros(N, int), jnp.arange(N))
     ]
     assert bits(states[0]) == bits(states[1])
     assert isinstance(MODEL.batch(DATA), Batch)
