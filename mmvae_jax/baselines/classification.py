@@ -106,9 +106,9 @@ def network(data: Data, key: Key[Array, ""], settings: BaselineSettings) -> Int[
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     init_key, run_key = jax.random.split(key)
-    params = module.init(init_key, x[:1])["params"]
+    params = module.init(init_key, jnp.asarray(x[:1]))["params"]
     params = descend(loss, params, (x, y), run_key, settings.steps, settings.batch_size, settings.learning_rate)
-    return np.asarray(module.apply({"params": params}, data.test_x)).argmax(-1)
+    return np.asarray(module.apply({"params": params}, jnp.asarray(data.test_x))).argmax(-1)
 
 
 def logistic(data: Data, key: Key[Array, ""], settings: BaselineSettings) -> Int[np.ndarray, "T"]:
