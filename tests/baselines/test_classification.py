@@ -54,6 +54,7 @@ def test_generative_baselines_learn_features_from_unlabelled_rows(name):
     assert accuracy(name, x, few, *test, jax.random.key(3), QUICK) > 0.9
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
