@@ -103,6 +103,7 @@ def test_cvae_scales_bytes_that_are_pixels_and_no_others(pixels):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *fitted)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_cvae_refuses_what_is_no_pair(linear):
     model, params = linear
     x, y = np.zeros((3, 4), np.float32), np.zeros(3, int)
