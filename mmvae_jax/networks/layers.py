@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from mmvae_jax.networks.operations import conv2d, conv_transpose2d, dense
 from mmvae_jax.networks.windows import Pair, pair
@@ -22,7 +22,7 @@ def fan_in_uniform(fan_in: int) -> Callable[..., Array]:
     """
     bound = 1.0 / math.sqrt(fan_in)
 
-    def init(key: Array, shape: Sequence[int], dtype: Dtype = jnp.float32) -> Array:
+    def init(key: Key[Array, ""], shape: Sequence[int], dtype: Dtype = jnp.float32) -> Array:
         # Drawn flat: the same numbers, but the CPU compiles a four-dimensional draw 3 times as long.
         return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
 
