@@ -211,7 +211,13 @@ def _others(metrics: Mapping[str, float]) -> dict[str, str]:
     shown = {name for column in _subset_columns(metrics).values() for name in column.values()}
     shown |= {f"{prefix}/by_size/{n}" for prefix in METRICS for n in by_size(metrics, prefix)} | METRICS.keys()
     rest = [name for name in without_errors(metrics) if name not in shown]
-    return {name: f"{_number(metrics[name])} {_spread(metrics, name)}".strip() for name in rest}
+    return {_called(name): f"{_number(metrics[name])} {_spread(metrics, name)}".strip() for name in rest}
+
+
+def _called(name: str) -> str:
+    """By title and label what is a metric's, as it is what is none's."""
+    prefix = metric_of(name)
+    return name if prefix is None else f"{METRICS[prefix].title}, {name[len(prefix) + 1 :]}"
 
 
 def _pairs_table(values: Mapping[str, Any]) -> str:

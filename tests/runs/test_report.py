@@ -168,7 +168,7 @@ def test_a_users_own_metric_is_in_its_tables(tmp_path, monkeypatch):
 
 def test_the_rest_is_listed(page):
     assert rows_of(page, "Other metrics") == [
-        ["classifier/a", "0.987 ± 0.002"],
+        ["Classifier, a", "0.987 ± 0.002"],
         ["fid/of an older version", "31.5"],
         ["train/steps", "9,920"],
     ]
