@@ -2,8 +2,8 @@
 
 Everything is kept as (mean, log-variance). Precisions `exp(-log_var)` are added, never regularised: no epsilon enters
 anywhere, and none is squared, so that values are exact to rounding for |log_var| < 80 in float32, and gradients finite.
-Gradients are exact as well where the experts' log-variances in one latent dimension lie within 78 of each other; beyond,
-a divergence of e^45 nats and more gives a gradient that is large, not one that is infinite.
+Gradients are exact as well where the log-variances of one latent dimension lie within 78 of each other; beyond, a
+divergence of e^45 nats and more gives a gradient that is large, not one that is infinite.
 """
 
 import math
