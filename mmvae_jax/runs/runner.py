@@ -123,10 +123,10 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
         raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
     cache = Path(config.cache).expanduser()
     prepare_folder(cache, "--cache")
-    prepare_folder(folder)
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     prepared = prepare(experiment, config)
+    prepare_folder(folder)
     record = _record(config, prepared)
     if not config.fresh:
         free = _FREE + (_FREE_WITHOUT_SCHEDULE if prepared.training.schedule == "constant" else ())

@@ -89,6 +89,7 @@ def test_the_row_says_what_a_prior_without_a_closed_kl_needs(tmp_path: Path, cap
     assert main(OWN, [*FLAGS, f"--out={tmp_path / 'run'}", f"--cache={tmp_path / 'cache'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("no KL has a closed form: use kl=sample")
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_lists_them(capsys: pytest.CaptureFixture[str]):
