@@ -148,7 +148,8 @@ def fit(
     check(model, training.objective, training.options)
     split = data if isinstance(data, Split) else _as_split(model, data, presence)
     _check_presence(model, training, split)
-    _check_data(model, split)
+    if split is data:
+        _check_data(model, split)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state
     check_batch_size(training.batch_size)
     state, arrays = replicated((state, split.arrays))
