@@ -57,7 +57,7 @@ def save(scale: Scale, data: str | None) -> Work:
     steps = count(1)
 
     def call() -> None:
-        with Checkpoints(Path(folder.name) / "checkpoints", every_steps=0, every_minutes=0) as checkpoints:
+        with Checkpoints(Path(folder.name) / "checkpoints") as checkpoints:
             checkpoints.save(state._replace(step=state.step + next(steps)), 0.0)
 
     return Work(call, unit="state", notes=_size(state), finish=folder.cleanup)
@@ -66,11 +66,11 @@ def save(scale: Scale, data: str | None) -> Work:
 def restore(scale: Scale, data: str | None) -> Work:
     """Read, checked and on the device."""
     state, folder = _state(scale), TemporaryDirectory(prefix="benchmark-restore-")
-    with Checkpoints(Path(folder.name), every_steps=0, every_minutes=0) as checkpoints:
+    with Checkpoints(Path(folder.name)) as checkpoints:
         checkpoints.save(state, 0.0)
 
     def call() -> None:
-        with Checkpoints(Path(folder.name), every_steps=0, every_minutes=0) as checkpoints:
+        with Checkpoints(Path(folder.name)) as checkpoints:
             jax.block_until_ready(checkpoints.restore(state, print))
 
     return Work(call, unit="state", notes=_size(state), finish=folder.cleanup)

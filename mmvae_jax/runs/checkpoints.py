@@ -45,7 +45,7 @@ State = TypeVar("State", bound=Stepped)
 
 
 class Checkpoints:
-    """The checkpoints of one run, `<folder>/<step>/`: the last few and the one of the lowest loss.
+    """The checkpoints of one run, `<folder>/<step>/`: the last few, the one of the lowest loss, and one every so often.
 
     A context manager: leaving it waits for the save in flight. Opening and restoring never change
     what is there; the first save removes what a killed run or a damaged disk left.
@@ -55,13 +55,17 @@ class Checkpoints:
       keep_last: how many of the newest to keep besides the best one.
       every_steps: save when this many steps have passed since the last save; 0 for never.
       every_minutes: save when this many minutes have passed since the last save; 0 for never.
+      keep_every: save at every multiple of this many steps, and keep those for good; 0 for none.
     """
 
-    def __init__(self, folder: Path, keep_last: int = 2, *, every_steps: int, every_minutes: float):
+    def __init__(
+        self, folder: Path, keep_last: int = 2, *, every_steps: int = 0, every_minutes: float = 0, keep_every: int = 0
+    ):
         self._folder = Path(folder).resolve()
         self._keep_last = keep_last
         self._every_steps = every_steps
         self._every_minutes = every_minutes
+        self._keep_every = keep_every
         # Orbax logs the traceback of an error that it raises as well; a UserError takes one line.
         self._log_level = _ORBAX_LOG.level
         _ORBAX_LOG.setLevel(logging.CRITICAL)
@@ -73,7 +77,12 @@ class Checkpoints:
         self._swept = False
         self._saved_step = 0
         self._saved_time = time.monotonic()
-        keep = [checkpoint_managers.LatestN(self._keep_last), _Best(self._losses)]
+        keep: list[checkpoint_managers.PreservationPolicy] = [
+            checkpoint_managers.LatestN(self._keep_last),
+            _Best(self._losses),
+        ]
+        if self._keep_every:
+            keep.append(checkpoint_managers.EveryNSteps(self._keep_every))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.preservation_policy.AnyPreservationPolicy(keep),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_record),
@@ -138,10 +147,11 @@ class Checkpoints:
         return True
 
     def maybe_save(self, state: Stepped, loss: float) -> bool:
-        """`save`, if enough steps or minutes have passed since the last save; True if it saved."""
+        """`save`, if the step is one to keep or enough steps or minutes have passed since the last; True if it saved."""
         steps = int(state.step) - self._saved_step
         minutes = (time.monotonic() - self._saved_time) / 60
         due = 0 < self._every_steps <= steps or 0 < self._every_minutes <= minutes
+        due |= self._keep_every > 0 and int(state.step) % self._keep_every == 0
         return due and self.save(state, loss)
 
     def wait(self) -> None:

@@ -33,14 +33,16 @@ class Saving:
       every_minutes: save when so many minutes have passed; 0 for never.
       every_steps: save when so many steps have passed; 0 for never.
       keep_last: keep so many of the newest, and the best besides.
+      keep_every: save after every so many epochs and keep those for good (a learning curve); 0 for none.
     """
 
     every_minutes: float = 1.0
     every_steps: int = 0
     keep_last: int = 2
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("every_minutes", 0), ("every_steps", 0), ("keep_last", 1)):
+        for name, low in (("every_minutes", 0), ("every_steps", 0), ("keep_last", 1), ("keep_every", 0)):
             if not getattr(self, name) >= low:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give at least {low}")
 

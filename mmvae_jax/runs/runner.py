@@ -109,7 +109,7 @@ def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared,
     if record is None:
         raise UserError(f"no run in {folder}: it has no config.json")
     prepared = prepare(experiment, from_record(next(iter(experiment.presets.values())), record))
-    with Checkpoints(Path(folder) / CHECKPOINTS_FOLDER, every_steps=0, every_minutes=0) as checkpoints:
+    with Checkpoints(Path(folder) / CHECKPOINTS_FOLDER) as checkpoints:
         state = checkpoints.restore(prepared.template, _say)
     if state is None:
         raise UserError(f"no checkpoint in {folder}: train first")
@@ -172,6 +172,7 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
         saving.keep_last,
         every_steps=saving.every_steps,
         every_minutes=saving.every_minutes,
+        keep_every=saving.keep_every * steps_per_epoch(dataset.train, training.batch_size),
     ) as checkpoints:
         if config.fresh:
             checkpoints.clear()

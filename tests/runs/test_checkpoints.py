@@ -251,6 +251,19 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7"]
 
 
+def test_every_so_often_one_is_kept_for_good(tmp_path: Path):
+    with Checkpoints(tmp_path, keep_last=1, every_steps=2, keep_every=3) as saved:
+        for step in range(1, 12):
+            saved.maybe_save(at_step(step), 1.0 + step)
+        saved.wait()
+        assert saved.steps() == [2, 3, 6, 9, 11]  # the best, every third, the last
+    with Checkpoints(tmp_path, keep_last=1, keep_every=3) as saved:
+        assert not saved.maybe_save(at_step(10), 0.5)
+        assert saved.maybe_save(at_step(12), 0.5)
+        saved.wait()
+        assert saved.steps() == [3, 6, 9, 12]
+
+
 def test_a_step_is_saved_once(tmp_path: Path):
     with opened(tmp_path) as saved:
         assert saved.best_step is None
