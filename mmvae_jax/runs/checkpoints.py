@@ -147,7 +147,7 @@ class Checkpoints:
         return True
 
     def maybe_save(self, state: Stepped, loss: float) -> bool:
-        """`save`, if the step is one to keep or enough steps or minutes have passed since the last; True if it saved."""
+        """`save`, if the step is one to keep or enough steps or minutes have passed; True if it saved."""
         steps = int(state.step) - self._saved_step
         minutes = (time.monotonic() - self._saved_time) / 60
         due = 0 < self._every_steps <= steps or 0 < self._every_minutes <= minutes
