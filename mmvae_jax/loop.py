@@ -14,7 +14,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
-from mmvae_jax.sharding import check_batch_size, replicated, split_over_devices
+from mmvae_jax.sharding import check_batch_size, placed, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
 
 
@@ -29,15 +29,17 @@ class Diverged(UserError):
     """Training met a loss or gradient that is not finite."""
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+def steps_per_epoch(split: Split, training: Training) -> int:
     """Whole batches in an epoch.
 
     Raises:
       UserError: if there is none.
     """
-    if batch_size > split.size:
-        raise UserError(f"batch-size={batch_size} with {split.size} training tuples: give at most {split.size}")
-    return split.size // batch_size
+    if training.step_size > split.size:
+        times = f" x accumulate={training.accumulate}" if training.accumulate > 1 else ""
+        given = f"batch-size={training.batch_size}{times}"
+        raise UserError(f"{given} with {split.size} training tuples: give at most {split.size}")
+    return split.size // training.step_size
 
 
 class Tally(NamedTuple):
@@ -63,12 +65,12 @@ def make_stretch(
       The function. Its tally's sums are over the steps taken; where a step was not finite they are that step's terms,
       and the state is the last good one.
     """
-    per_epoch = steps_per_epoch(split, training.batch_size)
+    per_epoch = steps_per_epoch(split, training)
 
     @partial(jax.jit, inline=True)
     def take_step(state: TrainState, arrays: PyTree, plan: PyTree) -> tuple[TrainState, Terms, Array]:
-        row = (state.step % per_epoch) * training.batch_size
-        batch = batch_at(split, arrays, plan, row, training.batch_size)
+        row = (state.step % per_epoch) * training.step_size
+        batch = batch_at(split, arrays, plan, row, training.step_size)
         return train_step(model, training, state, split_over_devices(batch))
 
     def advance(tally: Tally, arrays: PyTree, plan: PyTree) -> Tally:
@@ -151,10 +153,10 @@ def fit(
     if split is data:
         _check_data(model, split)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state
-    check_batch_size(training.batch_size)
-    state, arrays = replicated((state, split.arrays))
+    check_batch_size(training.batch_size, training.accumulate)
+    state, arrays = placed(state, training.model_parallel), placed(split.arrays)
     stretch, plan_of = make_stretch(model, training, split), jax.jit(split.plan)
-    per_epoch = steps_per_epoch(split, training.batch_size)
+    per_epoch = steps_per_epoch(split, training)
     step, epoch, plan = int(state.step), -1, None
     while step < training.steps:
         if step // per_epoch != epoch:

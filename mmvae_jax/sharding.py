@@ -1,53 +1,144 @@
-"""Data parallelism: one mesh over all devices of all hosts, parameters replicated, batches split.
+"""One mesh over all devices of all hosts: batches are split over it, what is trained is replicated or split as well.
 
 Everything random is drawn for the whole batch under one `jit`, so the result does not depend on the number of devices
 (beyond the order of floating-point sums).
 """
 
-import os
-from typing import TypeVar
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
 
 Tree = TypeVar("Tree", bound=PyTree)
-# Set by the launchers that jax.distributed recognises, and by JAX's own variable.
-_LAUNCHERS = ("JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES", "SLURM_JOB_NUM_NODES", "OMPI_MCA_orte_hnp_uri")
+Arguments = ParamSpec("Arguments")
+
+# Both axes share every batch; large parameters are split over the second.
+AXES = ("data", "model")
+# Smaller arrays stay whole: splitting them saves nothing and costs a collective each.
+MIN_SPLIT_ELEMENTS = 2**16
 
 
-def start_hosts() -> None:
-    """Join the other hosts of a pod or cluster, if a launcher has announced any; call it before any computation."""
-    if any(os.environ.get(variable) for variable in _LAUNCHERS):
-        jax.distributed.initialize()
+def device_mesh(model_parallel: int = 1) -> Mesh:
+    """All devices of all hosts (and slices), those of a host next to each other, along the axes `data` and `model`.
+
+    Args:
+      model_parallel: devices along `model`.
+
+    Raises:
+      UserError: where that does not divide their number.
+    """
+    devices = sorted(
+        jax.devices(), key=lambda device: (getattr(device, "slice_index", 0), device.process_index, device.id)
+    )
+    if len(devices) % model_parallel:
+        raise UserError(f"model-parallel={model_parallel} on {len(devices)} devices: give a divisor of their number")
+    grid = np.array(devices).reshape(-1, model_parallel)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def device_mesh() -> Mesh:
-    """All devices along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def placed(tree: Tree, model_parallel: int = 1) -> Tree:
+    """The same values on all devices; nothing to do on one.
 
-
-def replicated(tree: Tree) -> Tree:
-    """The same values on every device; nothing to do on one."""
-    if jax.device_count() == 1:
+    Args:
+      tree: arrays, equal on every host; what is on all devices already stays as it is.
+      model_parallel: over how many devices large arrays are split, as fully sharded data parallelism does; 1: every
+        device holds everything.
+    """
+    mesh = device_mesh(model_parallel)
+    if mesh.size == 1:
         return tree
-    return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
+
+    def place(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        sharding = NamedSharding(mesh, _partition(leaf.shape, model_parallel))
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            return leaf
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(place, tree)
+
+
+def whole(tree: Tree) -> Tree:
+    """Arrays that one host can use without the others; nothing to do where there is one. All hosts must call it."""
+    return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, jax.jit(everywhere)(tree))
 
 
 def split_over_devices(batch: Tree) -> Tree:
-    """Under `jit`: a batch split along its first axis over all devices; nothing to do on one."""
-    if jax.device_count() == 1:
-        return batch
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(device_mesh(), PartitionSpec("data")))
+    """Under `jit`: arrays split along their first axis over all devices; nothing to do on one."""
+    return _constrained(batch, lambda leaf: PartitionSpec(AXES) if leaf.ndim else PartitionSpec())
 
 
-def check_batch_size(batch_size: int) -> None:
+def everywhere(tree: Tree) -> Tree:
+    """Under `jit`: arrays whole on every device; nothing to do on one."""
+    return _constrained(tree, lambda leaf: PartitionSpec())
+
+
+def as_placed(tree: Tree, model_parallel: int) -> Tree:
+    """Under `jit`: arrays as `placed` splits them; nothing to do on one device."""
+    if model_parallel == 1:
+        return everywhere(tree)
+    return _constrained(tree, lambda leaf: _partition(leaf.shape, model_parallel), model_parallel)
+
+
+def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
+    """Compiles a function of batches: each device takes its share of them, and all hosts get the whole result.
+
+    Args:
+      static: positions of arguments that are compiled in.
+    """
+
+    def decorate(function: Callable[Arguments, Tree]) -> Callable[Arguments, Tree]:
+        @functools.wraps(function)
+        def shared(*arguments: Any) -> Any:
+            split = [split_over_devices(each) if isinstance(each, Batch) else each for each in arguments]
+            return everywhere(function(*split))  # pyright: ignore[reportCallIssue]
+
+        return jax.jit(shared, static_argnums=static)
+
+    return decorate
+
+
+def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
     """Every device must get the same share of a batch.
 
     Raises:
       UserError: otherwise.
     """
-    if batch_size % jax.device_count():
-        raise UserError(f"batch-size={batch_size} on {jax.device_count()} devices: give a multiple of their number")
+    devices = jax.device_count()
+    if batch_size % devices:
+        what = (
+            f"batch-size={batch_size}" if accumulate == 1 else f"batch-size={batch_size} (each of {accumulate} parts)"
+        )
+        raise UserError(f"{what} on {devices} devices: give a multiple of their number")
+
+
+def _mesh(model_parallel: int = 1) -> Mesh | AbstractMesh:
+    """All devices, or those that `jax.set_mesh` has named: that is how a program is compiled for machines elsewhere."""
+    named = jax.sharding.get_abstract_mesh()
+    return device_mesh(model_parallel) if named.empty else named
+
+
+def _constrained(tree: Tree, partition: Callable[[Any], PartitionSpec], model_parallel: int = 1) -> Tree:
+    mesh = _mesh(model_parallel)
+    if mesh.size == 1:
+        return tree
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, partition(leaf))), tree)
+
+
+def _partition(shape: tuple[int, ...], model_parallel: int) -> PartitionSpec:
+    """The largest axis that can be split is, if the array is large."""
+    able = [axis for axis, size in enumerate(shape) if size % model_parallel == 0]
+    if model_parallel == 1 or not able or np.prod(shape) < MIN_SPLIT_ELEMENTS:
+        return PartitionSpec()
+    chosen = max(able, key=lambda axis: shape[axis])
+    return PartitionSpec(*(AXES[1] if axis == chosen else None for axis in range(len(shape))))

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
+from mmvae_jax.accumulation import InParts
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options, Terms, check
+from mmvae_jax.sharding import as_placed, everywhere
 
 ORDER, NOISE = 0, 1
 Schedule = Literal["constant", "cosine"]
@@ -37,7 +39,7 @@ class Training:
     Attributes:
       objective: a key of `objectives.OBJECTIVES`.
       steps: optimisation steps in all; in an experiment 0 leaves it to its epochs.
-      batch_size: tuples a step.
+      batch_size: tuples a step, or in each of its parts.
       learning_rate: Adam's, at its peak.
       schedule: of the learning rate after the warm-up: constant, or down to zero along a cosine.
       warmup_steps: steps over which the learning rate rises linearly from zero.
@@ -45,6 +47,10 @@ class Training:
       beta: weight of the KL to the prior.
       anneal_steps: steps over which beta rises linearly from zero.
       options: what else the objective may be told.
+      accumulate: parts of a step's batch, passed through the networks one after the other: the result of a batch as
+        many times larger, in the memory of one part.
+      model_parallel: devices over which large parameters and their moments are split (fully sharded data parallelism);
+        1: every device holds everything.
     """
 
     objective: str = "elbo"
@@ -57,6 +63,8 @@ class Training:
     beta: float = 1.0
     anneal_steps: int = 0
     options: Options = field(default_factory=Options)
+    accumulate: int = 1
+    model_parallel: int = 1
 
     def __post_init__(self) -> None:
         check_choice(self.objective, OBJECTIVES, "objective")
@@ -64,10 +72,16 @@ class Training:
         for name in ("steps", "warmup_steps", "anneal_steps", "clip_norm", "beta"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a number of at least 0")
-        if self.batch_size < 1:
-            raise UserError(f"batch-size={self.batch_size}: give a whole number of at least 1")
+        for name in ("batch_size", "accumulate", "model_parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a whole number of at least 1")
         if not self.learning_rate > 0:
             raise UserError(f"learning-rate={self.learning_rate}: give a number above 0")
+
+    @property
+    def step_size(self) -> int:
+        """Tuples that one step learns from."""
+        return self.batch_size * self.accumulate
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with the schedule and, if asked for, clipping."""
@@ -114,14 +128,18 @@ def train_step(
     key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), state.step)
     loss = OBJECTIVES[training.objective].loss
 
-    def loss_of(params: Params) -> tuple[Array, Terms]:
-        return loss(model, params, key, batch, training.beta_at(state.step), training.options)
+    parted = InParts.of(model, training.accumulate)
 
-    (value, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    def loss_of(params: Params) -> tuple[Array, Terms]:
+        return loss(parted, params, key, batch, training.beta_at(state.step), training.options)
+
+    (value, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(everywhere(state.params))
+    gradient = as_placed(gradient, training.model_parallel)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     updates, opt_state = training.optimizer().update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     stepped = (params, opt_state, state.step + 1)
-    params, opt_state, step = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state[:3])
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state[:3])
+    params, opt_state, step = as_placed(kept, training.model_parallel)
     return TrainState(params, opt_state, step, state.key), {"loss": value, **terms, "gradient_norm": norm}, finite

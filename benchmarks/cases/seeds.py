@@ -45,7 +45,7 @@ def prepare_seeds(model: Model, training: Training, split: Split, count: int, st
     keys = jax.random.split(jax.random.key(0), count)
     states = jax.vmap(lambda key: init_state(model, training, key))(keys)
     plans = jax.vmap(split.plan, (None, 0))(split.arrays, keys)
-    per_epoch = steps_per_epoch(split, training.batch_size)
+    per_epoch = steps_per_epoch(split, training)
 
     def step(state: TrainState, arrays: PyTree, plan: PyTree) -> TrainState:
         start = state.step % per_epoch * training.batch_size

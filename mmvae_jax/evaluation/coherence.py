@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import Classifier, classify
 from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.priors import Density
+from mmvae_jax.sharding import on_all_devices
 
 Modules = tuple[nn.Module, ...]
 
@@ -112,7 +112,7 @@ def _classes(
     return jnp.stack(found, -1)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@on_all_devices(static=(0, 1))
 def _conditional_classes(
     model: Model,
     modules: Modules,
@@ -131,7 +131,7 @@ def _conditional_classes(
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@on_all_devices(static=(0, 1, 2))
 def _joint_classes(
     model: Model,
     modules: Modules,

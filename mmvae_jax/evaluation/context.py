@@ -1,10 +1,11 @@
 """What metrics are computed from: a trained model, its data, and what several metrics share."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density
+from mmvae_jax.sharding import whole
 
 Masks = Bool[np.ndarray, "S M"]
 
@@ -58,6 +60,13 @@ class Context:
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     cache_dir: Path | str = "cache"
     report: Callable[[str], None] = print
+
+    def on_one_host(self) -> Self:
+        """The same, and what was computed so far, for one host to go on with alone; all hosts must ask for it."""
+        alone = copy.copy(self)
+        object.__setattr__(alone, "params", whole(self.params))
+        alone.__dict__["sampler"] = self.sampler
+        return alone
 
     @cached_property
     def keys(self) -> Keys:

@@ -22,6 +22,7 @@ from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.model import Codes, Model, Params
+from mmvae_jax.sharding import on_all_devices
 
 Masks = Bool[np.ndarray, "R M"]
 
@@ -155,7 +156,7 @@ def cross_log_likelihood(
     ).log_prob[0]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@on_all_devices(static=(0, 1, 2, 3))
 def _estimates(
     model: Model,
     samples: int,

@@ -1,7 +1,5 @@
 """Linear probe: how linearly the class can be read off the posterior mean of every subset."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
 from mmvae_jax.mixture import stratified_components
 from mmvae_jax.model import Model, Params
+from mmvae_jax.sharding import on_all_devices
 
 MAX_ITERATIONS = 1000
 
@@ -57,7 +56,7 @@ def probe_matches(
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@on_all_devices(static=(0,))
 def _means(
     model: Model, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
 ) -> Float[Array, "S B D"]:

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density, GaussianMixture
+from mmvae_jax.sharding import on_all_devices
 
 MAX_FITTED = 10_000
 
@@ -71,7 +71,7 @@ def posterior_draws(model: Model, params: Params, key: Key[Array, ""], batch: Ba
     return np.concatenate(pieces)
 
 
-@partial(jax.jit, static_argnums=0)
+@on_all_devices(static=(0,))
 def _draws(model: Model, params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, "B D"]:
     everything = np.ones(len(model.names), bool)
     return model.draw(params, model.encode(params, batch), batch.present, everything, key).z

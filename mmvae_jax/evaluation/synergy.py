@@ -5,7 +5,6 @@ parts its accuracy is the paper's synergy, given one or a few their cross-cohere
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from mmvae_jax.evaluation.classifiers import (
 )
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.resnet import ResNetClassifier
+from mmvae_jax.sharding import on_all_devices
 
 _WHOLE = "whole"
 
@@ -101,7 +101,7 @@ def whole_images(dataset: Dataset, join: Join) -> Dataset:
     )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@on_all_devices(static=(0, 1, 2))
 def _classes(
     model: Model,
     join: Join,

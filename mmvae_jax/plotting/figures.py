@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Key
 from matplotlib.figure import Figure
 
@@ -106,7 +106,7 @@ def _generate(
     return jax.jit(partial(model.generate, to=to, samples=draws))(params, key, dict(given))
 
 
-def draw_all(context: Context, metrics: Mapping[str, float], folder: Path | str) -> list[Path]:
+def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathLike) -> list[epath.Path]:
     """Draw every picture of a run.
 
     Args:
@@ -135,12 +135,13 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: Path | str)
     runs = {"": [metrics]}
     if shown_metrics(runs):
         figures["metrics"] = lambda: metrics_figure(runs)
-    folder = Path(folder)
+    folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in figures.items():
         paths.append(folder / f"{name}.png")
-        draw().savefig(paths[-1])
+        with paths[-1].open("wb") as file:
+            draw().savefig(file)
     return paths
 
 

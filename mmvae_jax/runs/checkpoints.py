@@ -9,22 +9,22 @@ before Orbax reads them.
 import json
 import logging
 import math
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jaxtyping import Array, Int, PyTree
 from orbax.checkpoint import checkpoint_managers
 
+from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
 
 _RECORD_FILE = "record.json"
@@ -59,9 +59,15 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, keep_last: int = 2, *, every_steps: int = 0, every_minutes: float = 0, keep_every: int = 0
+        self,
+        folder: epath.PathLike,
+        keep_last: int = 2,
+        *,
+        every_steps: int = 0,
+        every_minutes: float = 0,
+        keep_every: int = 0,
     ):
-        self._folder = Path(folder).resolve()
+        self._folder = epath.Path(folder).resolve()
         self._keep_last = keep_last
         self._every_steps = every_steps
         self._every_minutes = every_minutes
@@ -121,7 +127,9 @@ class Checkpoints:
     def clear(self) -> None:
         """Deletes every checkpoint (`--fresh`)."""
         self._manager.close()
-        shutil.rmtree(self._folder)
+        if hosts.first_process():
+            self._folder.rmtree()
+        hosts.wait_for_all("cleared")
         self._open()
 
     def save(self, state: Stepped, loss: float) -> bool:
@@ -146,13 +154,11 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(_storable(state)), force=True)
         return True
 
-    def maybe_save(self, state: Stepped, loss: float) -> bool:
-        """`save`, if the step is one to keep or enough steps or minutes have passed; True if it saved."""
-        steps = int(state.step) - self._saved_step
+    def due(self, step: int) -> bool:
+        """Whether to save: the step is one to keep, or enough steps or minutes have passed since the last save."""
         minutes = (time.monotonic() - self._saved_time) / 60
-        due = 0 < self._every_steps <= steps or 0 < self._every_minutes <= minutes
-        due |= self._keep_every > 0 and int(state.step) % self._keep_every == 0
-        return due and self.save(state, loss)
+        due = 0 < self._every_steps <= step - self._saved_step or 0 < self._every_minutes <= minutes
+        return due or (self._keep_every > 0 and step % self._keep_every == 0)
 
     def wait(self) -> None:
         """Blocks until the save in flight is on disk.
@@ -191,20 +197,20 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, template: State) -> State:
-        _check_files(self._folder / str(step))
+        hosts.by_first(lambda: _check_files(self._folder / str(step)))
         targets = jax.tree.map(_restore_target, _storable(template))
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(targets))
         return jax.tree.map(_as_in_template, template, restored)
 
     def _write_record(self) -> None:
-        """Orbax calls this in its own thread, all files written and the folder not yet renamed."""
+        """Orbax calls this on process 0, in its own thread, all files written and the folder not yet renamed."""
         step = self._saved_step
-        if jax.process_index() == 0:
-            (unfinished,) = self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*")
-            files = sorted(path for path in unfinished.glob("*/**/*") if path.is_file())
-            checksums = {str(path.relative_to(unfinished)): _checksum(path) for path in files}
-            record = {"loss": self._losses[step], "crc32": checksums}
-            (unfinished / _RECORD_FILE).write_text(json.dumps(record))
+        (unfinished,) = self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*")
+        items = [item for item in unfinished.iterdir() if item.is_dir()]
+        files = sorted(path / name for item in items for path, _, names in item.walk() for name in names)
+        checksums = {str(path.relative_to(unfinished)): _checksum(path) for path in files}
+        record = {"loss": self._losses[step], "crc32": checksums}
+        (unfinished / _RECORD_FILE).write_text(json.dumps(record))
 
     def _sweep(self) -> None:
         """Removes, before the first save, unreadable checkpoints and unfinished ones."""
@@ -212,8 +218,9 @@ class Checkpoints:
             return
         for step in self._unreadable:
             self._manager.delete(step)
-        for unfinished in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        for unfinished in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*") if hosts.first_process() else ():
+            unfinished.rmtree(missing_ok=True)
+        hosts.wait_for_all("swept")
         self._unreadable.clear()
         self._swept = True
 
@@ -238,19 +245,22 @@ def _lowest(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
     return min(steps, key=lambda step: losses.get(step, math.inf), default=None)
 
 
-def _checksum(path: Path) -> int:
+def _checksum(path: epath.Path) -> int:
     return zlib.crc32(path.read_bytes())
 
 
-def _check_files(folder: Path) -> None:
-    """Raises an OSError or ValueError unless a checkpoint's files are as they were written."""
-    record = json.loads((folder / _RECORD_FILE).read_text())
-    for name, checksum in record["crc32"].items():
-        if _checksum(folder / name) != checksum:
-            raise ValueError(f"{name} is damaged")
+def _check_files(folder: epath.Path) -> None:
+    """Raises a UserError unless a checkpoint's files are as they were written."""
+    try:
+        record = json.loads((folder / _RECORD_FILE).read_text())
+        damaged = [name for name, checksum in record["crc32"].items() if _checksum(folder / name) != checksum]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(one_line(error)) from error
+    if damaged:
+        raise UserError(f"{damaged[0]} is damaged")
 
 
-def _recorded_loss(folder: Path) -> float:
+def _recorded_loss(folder: epath.Path) -> float:
     try:
         return float(json.loads((folder / _RECORD_FILE).read_text())["loss"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -267,7 +277,7 @@ def _storable(tree: PyTree) -> PyTree:
     def storable(leaf: Array) -> Array:
         if _is_typed_key(leaf):
             return jax.random.key_data(leaf)
-        return leaf if leaf.size else jnp.zeros(1, leaf.dtype)
+        return leaf if leaf.size else jnp.zeros(1, leaf.dtype, device=leaf.sharding)
 
     return jax.tree.map(storable, tree)
 
@@ -290,7 +300,7 @@ def _as_in_template(leaf: Array, restored: Array | np.ndarray) -> Array:
     return array
 
 
-def _damage(folder: Path, failures: Mapping[int, str]) -> str:
+def _damage(folder: epath.Path, failures: Mapping[int, str]) -> str:
     newest, reason = next(iter(failures.items()))
     steps = ", ".join(str(step) for step in failures)
     which = f"checkpoint {steps}" if len(failures) == 1 else f"checkpoints {steps}"
@@ -298,7 +308,7 @@ def _damage(folder: Path, failures: Mapping[int, str]) -> str:
 
 
 @contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
+def _write_errors(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mmvae_jax import hosts
 from mmvae_jax.errors import UserError
 from mmvae_jax.runs.interrupts import Interrupted, Interrupts
 
@@ -23,15 +24,25 @@ def exit_code(work: Callable[[], object]) -> int:
     """Do the work of a command, which a user's mistake or a signal ends with one line on stderr.
 
     Returns:
-      0; 2 after a mistake; 128 and the signal's number after SIGINT (Ctrl-C) or SIGTERM.
+      0; 2 after a mistake; 3 where another process of the same run was lost; 128 and the signal's number after SIGINT
+      (Ctrl-C) or SIGTERM.
     """
     try:
         with Interrupts(at_once=True):
             work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _ended(f"error: {error}", 2)
     except Interrupted as signal:
-        print(f"{signal}: stopped; the same command goes on from what is saved", file=sys.stderr)
-        return 128 + signal.number
+        return _ended(f"{signal}: stopped; the same command goes on from what is saved", 128 + signal.number)
+    except Exception as error:
+        if not hosts.joined():
+            raise
+        return _ended(f"error: {hosts.lost(error)}; the same command goes on from what is saved", 3)
     return 0
+
+
+def _ended(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    if hosts.joined():
+        hosts.leave(code)
+    return code

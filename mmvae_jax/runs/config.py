@@ -69,6 +69,9 @@ class Config(Generic[Own]):
       fresh: start over, discarding the run that is in the folder.
       eval_only: evaluate the run in the folder again, without training.
       list_models: print the table of models and stop.
+      distributed: over several processes (a pod, a cluster): auto (as TPU pods, Slurm, Open MPI, Kubernetes or JAX's
+        variables announce it), off, or HOST:PORT,ID,COUNT: where process 0 listens, which one this is, how many.
+      distributed_timeout: seconds to wait for the other processes.
       architecture: the model, apart from its modalities.
       training: see `mmvae_jax.training.Training`.
       evaluation: see `mmvae_jax.evaluation.EvaluationSettings`.
@@ -86,6 +89,8 @@ class Config(Generic[Own]):
     fresh: bool = False
     eval_only: bool = False
     list_models: bool = False
+    distributed: str = "auto"
+    distributed_timeout: int = 120
     architecture: Annotated[Model, Flat] = Model((), 32)
     training: Annotated[Training, Flat] = field(default_factory=lambda: Training(steps=0))
     evaluation: Annotated[EvaluationSettings, tyro.conf.arg(name="")] = field(default_factory=EvaluationSettings)

@@ -1,29 +1,34 @@
 """A run's folder, how files get there, and the configuration in it."""
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import filelock
+from etils import epath
 
 from mmvae_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS_FOLDER = "checkpoints"
+_LOCK_FILE = ".lock"
 _ABSENT = "(absent)"
 
 
-def prepare_folder(folder: Path, flag: str = "--out") -> None:
+def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
     """Creates a run's folder, or the one that another flag names, and makes sure that files can be written there.
 
     Raises:
       UserError: when the folder cannot be made or is not writable.
     """
+    folder = epath.Path(folder)
+    probe = folder / f".{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        probe.touch()
+        probe.unlink()
     except FileExistsError:
         raise UserError(f"cannot write to {folder}: it is a file; choose another {flag}") from None
     except OSError as error:
@@ -31,30 +36,52 @@ def prepare_folder(folder: Path, flag: str = "--out") -> None:
         raise UserError(f"cannot write to {folder}: {reason}; choose another {flag}") from None
 
 
-def has_checkpoints(folder: Path) -> bool:
+@contextmanager
+def held(folder: epath.PathLike) -> Iterator[None]:
+    """Keeps other runs out of a run's folder; a run that is killed lets go of it. In a bucket nothing is kept out.
+
+    Raises:
+      UserError: another run is there.
+    """
+    if "://" in str(folder):
+        yield
+        return
+    lock = filelock.FileLock(epath.Path(folder) / _LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"{folder} is in use by another run: wait for its end, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def has_checkpoints(folder: epath.PathLike) -> bool:
     """Whether a run in this folder has saved anything."""
-    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS_FOLDER).glob("*"))
+    return any(path.name.isdecimal() for path in (epath.Path(folder) / CHECKPOINTS_FOLDER).glob("*"))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: epath.PathLike, text: str) -> None:
     """Writes a file under another name first, so that an interrupted run leaves the old one or the new one."""
+    path = epath.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+def write_config(folder: epath.PathLike, config: Mapping[str, Any]) -> None:
     """Writes `config.json`, whole or not at all; what is not JSON is written as its `str`."""
-    write_whole(folder / CONFIG_FILE, json.dumps(config, indent=2, default=str) + "\n")
+    write_whole(epath.Path(folder) / CONFIG_FILE, json.dumps(config, indent=2, default=str) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any] | None:
+def read_config(folder: epath.PathLike) -> dict[str, Any] | None:
     """The configuration that a run's folder was made with; None when it has none.
 
     Raises:
       UserError: when `config.json` cannot be read.
     """
-    path = folder / CONFIG_FILE
+    path = epath.Path(folder) / CONFIG_FILE
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
@@ -68,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     raise UserError(f"cannot read {path} ({reason}): use another --out or --fresh")
 
 
-def check_config(folder: Path, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
+def check_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
     """Refuses to go on with a run of another configuration; a folder without `config.json` and checkpoints passes.
 
     Args:

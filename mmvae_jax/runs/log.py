@@ -2,13 +2,12 @@
 
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Self
 
+from etils import epath
 from jaxtyping import Array, Float
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -38,21 +37,22 @@ class RunLog:
 
     def __init__(
         self,
-        folder: Path,
+        folder: epath.PathLike,
         total_steps: int,
         start_step: int,
         batch_size: int,
         show_progress: bool = True,
     ):
+        folder = epath.Path(folder)
         kept = [row for row in read_log(folder) if row["step"] <= start_step]
         write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in kept))
         if start_step == 0:
-            shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
+            (folder / TENSORBOARD_FOLDER).rmtree(missing_ok=True)
         self._batch_size = batch_size
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         self._started = self._reported = time.monotonic()
         self._step = start_step
-        self._file = open(folder / LOG_FILE, "a", encoding="utf-8")  # noqa: SIM115
+        self._file = (folder / LOG_FILE).open("a", encoding="utf-8")
         self._events = SummaryWriter(
             str(folder / TENSORBOARD_FOLDER),
             purge_step=start_step + 1 if start_step else None,
@@ -97,19 +97,19 @@ class RunLog:
         self._file.close()
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: epath.PathLike) -> list[dict[str, Any]]:
     """The rows of a run's `log.jsonl`, steps strictly increasing, without torn lines."""
     rows: list[dict[str, Any]] = []
-    for row in _rows(folder / LOG_FILE):
+    for row in _rows(epath.Path(folder) / LOG_FILE):
         if not rows or row["step"] > rows[-1]["step"]:
             rows.append(row)
     return rows
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: epath.Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:

@@ -4,8 +4,9 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
@@ -44,13 +45,13 @@ details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 
 
 def write_report(
-    folder: Path | str,
+    folder: epath.PathLike,
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
-    figures: Sequence[Path],
+    figures: Sequence[epath.PathLike],
     versions: Mapping[str, str],
     expected: Mapping[str, str] | None = None,
-) -> Path:
+) -> epath.Path:
     """Write `report.html`: figures inlined, tables of metrics, configuration and versions.
 
     Args:
@@ -61,12 +62,12 @@ def write_report(
       versions: of Python, the libraries and the commit.
       expected: published or measured numbers to hold the run's own against, by what they are.
     """
-    folder = Path(folder)
+    folder = epath.Path(folder)
     title = folder.resolve().name
     sections = [
         ("Metrics by number of inputs", _sizes_table(metrics)),
         ("Expected", _pairs_table(expected or {})),
-        ("Figures", "".join(_figure(Path(path)) for path in figures)),
+        ("Figures", "".join(_figure(epath.Path(path)) for path in figures)),
         ("Metrics by subset", _subsets_table(metrics)),
         ("Other metrics", _pairs_table(_others(metrics))),
         ("Configuration", _pairs_table(flat_settings(config))),
@@ -230,7 +231,7 @@ def _pairs_table(values: Mapping[str, Any]) -> str:
     return f'<div class="scroll"><table><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _figure(path: Path) -> str:
+def _figure(path: epath.Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     caption = _CAPTIONS.get(path.stem, path.stem.replace("_", " "))
     return (

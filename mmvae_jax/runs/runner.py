@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
+from mmvae_jax import hosts
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
@@ -28,6 +31,7 @@ from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
     check_config,
     has_checkpoints,
+    held,
     prepare_folder,
     read_config,
     write_config,
@@ -36,12 +40,23 @@ from mmvae_jax.runs.folder import (
 from mmvae_jax.runs.interrupts import Interrupts
 from mmvae_jax.runs.log import RunLog, read_log
 from mmvae_jax.runs.report import write_report
-from mmvae_jax.sharding import start_hosts
+from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
 from mmvae_jax.zoo import model_table
 
 # What may differ between a run and its continuation.
-_FREE = ("out", "cache", "fresh", "eval_only", "list_models", "evaluation", "saving")
+_FREE = (
+    "out",
+    "cache",
+    "fresh",
+    "eval_only",
+    "list_models",
+    "distributed",
+    "distributed_timeout",
+    "evaluation",
+    "saving",
+    "training.model_parallel",
+)
 _FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
 # Steps between two looks at signals, checkpoints and the log.
 _STEPS_AT_ONCE = 25
@@ -74,7 +89,7 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         if config.list_models:
             print(model_table(5))
             return
-        start_hosts()
+        hosts.join(config.distributed, config.distributed_timeout)
         run(experiment, config)
 
     return exit_code(work)
@@ -95,21 +110,21 @@ def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
     training = config.training
     if not training.steps:
-        training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training.batch_size))
+        training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training))
     return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
 
 
-def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared, TrainState]:
+def load_run(experiment: Experiment[Own], folder: epath.PathLike) -> tuple[Prepared, TrainState]:
     """A finished or interrupted run: its data set and model, and the state of its newest checkpoint.
 
     Raises:
       UserError: if there is no run in the folder.
     """
-    record = read_config(Path(folder))
+    record = read_config(folder)
     if record is None:
         raise UserError(f"no run in {folder}: it has no config.json")
     prepared = prepare(experiment, from_record(next(iter(experiment.presets.values())), record))
-    with Checkpoints(Path(folder) / CHECKPOINTS_FOLDER) as checkpoints:
+    with Checkpoints(epath.Path(folder) / CHECKPOINTS_FOLDER) as checkpoints:
         state = checkpoints.restore(prepared.template, _say)
     if state is None:
         raise UserError(f"no checkpoint in {folder}: train first")
@@ -117,37 +132,66 @@ def load_run(experiment: Experiment[Own], folder: Path | str) -> tuple[Prepared,
 
 
 def run(experiment: Experiment[Own], config: Config[Own]) -> None:
-    """Train, evaluate and draw one run, going on from its checkpoints where there are any."""
-    folder = Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
-    if config.eval_only and not has_checkpoints(folder):
-        raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
+    """Train, evaluate and draw one run, going on from its checkpoints where there are any.
+
+    On several hosts all of them call it, and process 0 alone prints and writes, checkpoints apart.
+    """
+    folder = epath.Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
+    if config.eval_only:
+        hosts.by_first(lambda: _check_checkpoints(folder))
     cache = Path(config.cache).expanduser()
     prepare_folder(cache, "--cache")
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     prepared = prepare(experiment, config)
-    prepare_folder(folder)
     record = _record(config, prepared)
-    if not config.fresh:
-        free = _FREE + (_FREE_WITHOUT_SCHEDULE if prepared.training.schedule == "constant" else ())
-        check_config(folder, record, free)
-    state = _train(config, prepared, folder, record)
-    if state is None:
-        return
-    steps = int(state.step)
-    print(f"evaluating {config.label} after {steps} steps", flush=True)
-    _, model, training, _ = prepared
+    with ExitStack() as while_running:
+
+        def begin() -> None:
+            prepare_folder(folder)
+            while_running.enter_context(held(folder))
+            if not config.fresh:
+                free = _FREE + (_FREE_WITHOUT_SCHEDULE if prepared.training.schedule == "constant" else ())
+                check_config(folder, record, free)
+
+        hosts.by_first(begin)
+        state = _train(config, prepared, folder, record)
+        if state is not None:
+            _evaluate(experiment, config, prepared, state, folder, record, cache / experiment.name)
+        hosts.wait_for_all("ended")
+
+
+def _check_checkpoints(folder: epath.Path) -> None:
+    if not has_checkpoints(folder):
+        raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
+
+
+def _evaluate(
+    experiment: Experiment[Own],
+    config: Config[Own],
+    prepared: Prepared,
+    state: TrainState,
+    folder: epath.Path,
+    record: dict[str, Any],
+    cache: Path,
+) -> None:
+    """Metrics by all hosts; files and figures by the first."""
+    steps, (dataset, model, training, _) = int(state.step), prepared
+    _print(f"evaluating {config.label} after {steps} steps")
     key = jax.random.key(config.seed)
-    context = Context(model, state.params, prepared.dataset, key, config.evaluation, cache / experiment.name)
+    context = Context(model, state.params, dataset, key, config.evaluation, cache, _print)
     metrics = measure(context)
+    context = context.on_one_host()
+    if not hosts.first_process():
+        return
     metrics["train/steps"] = steps
     if log := read_log(folder):
         seconds = log[-1]["seconds"]
-        metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.batch_size / seconds}
+        metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.step_size / seconds}
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     figures = draw_all(context, metrics, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
-    print(f"wrote {folder}/metrics.json, figures/ and report.html")
+    _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 
 def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
@@ -163,7 +207,7 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, Any]) -> TrainState | None:
+def _train(config: Config, prepared: Prepared, folder: epath.Path, record: dict[str, Any]) -> TrainState | None:
     """The trained state; None if a signal stopped it."""
     dataset, model, training, template = prepared
     saving = config.saving
@@ -172,32 +216,39 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
         saving.keep_last,
         every_steps=saving.every_steps,
         every_minutes=saving.every_minutes,
-        keep_every=saving.keep_every * steps_per_epoch(dataset.train, training.batch_size),
+        keep_every=saving.keep_every * steps_per_epoch(dataset.train, training),
     ) as checkpoints:
         if config.fresh:
             checkpoints.clear()
+        template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
-        write_config(folder, record)
+        hosts.by_first(lambda: write_config(folder, record))
         state = template if restored is None else restored
         start = int(state.step)
         if config.eval_only or start >= training.steps:
             return state
         if start:
             _say(f"resuming at step {start} of {training.steps}")
-        with RunLog(folder, training.steps, start, training.batch_size) as log, Interrupts() as interrupts:
+        with Interrupts() as interrupts, ExitStack() as while_training:
+            log, stopped = None, ""
+            if hosts.first_process():
+                log = while_training.enter_context(RunLog(folder, training.steps, start, training.step_size))
 
             def after(state: TrainState, progress: Progress) -> bool:
-                extra = {
-                    "learning_rate": float(jnp.asarray(training.learning_rate_at(progress.step))),
-                    "beta": float(jnp.asarray(training.beta_at(progress.step))),
-                }
-                log.report(progress.step, progress.terms | extra)
-                loss = progress.terms["loss"]
-                if progress.step >= training.steps or interrupts.requested:
-                    checkpoints.save(state, loss)
-                else:
-                    checkpoints.maybe_save(state, loss)
-                return interrupts.requested is not None
+                nonlocal stopped
+                if log is not None:
+                    extra = {
+                        "learning_rate": float(jnp.asarray(training.learning_rate_at(progress.step))),
+                        "beta": float(jnp.asarray(training.beta_at(progress.step))),
+                    }
+                    log.report(progress.step, progress.terms | extra)
+                wish = interrupts.requested
+                stop, save = hosts.agreed(stop=wish is not None, save=checkpoints.due(progress.step))
+                if stop:
+                    stopped = wish or "another process was stopped"
+                if stop or save or progress.step >= training.steps:
+                    checkpoints.save(state, progress.terms["loss"])
+                return stop
 
             try:
                 at_once = min(_STEPS_AT_ONCE, saving.every_steps or _STEPS_AT_ONCE)
@@ -206,14 +257,20 @@ def _train(config: Config, prepared: Prepared, folder: Path, record: dict[str, A
                 saved = checkpoints.steps()
                 last = f"step {saved[-1]} in {folder / CHECKPOINTS_FOLDER}" if saved else "none yet"
                 raise UserError(f"{error} (last good checkpoint: {last})") from None
-            if interrupts.requested and int(state.step) < training.steps:
-                _say(f"{interrupts.requested}: saved step {int(state.step)}; the same command resumes there")
+            if stopped and int(state.step) < training.steps:
+                _say(f"{stopped}: saved step {int(state.step)}; the same command resumes there")
                 return None
     return state
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if hosts.first_process():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _print(line: str) -> None:
+    if hosts.first_process():
+        print(line, flush=True)
 
 
 def versions() -> dict[str, str]:

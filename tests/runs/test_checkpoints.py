@@ -79,6 +79,10 @@ def never(message: str) -> None:
     raise AssertionError(f"unexpected report: {message}")
 
 
+def save_if_due(saved: Checkpoints, step: int, loss: float) -> bool:
+    return saved.due(step) and saved.save(at_step(step), loss)
+
+
 def opened(folder: Path, keep_last: int = 2, every_steps: int = 1, every_minutes: float = 0.0):
     return Checkpoints(folder, keep_last, every_steps=every_steps, every_minutes=every_minutes)
 
@@ -254,12 +258,12 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path):
 def test_every_so_often_one_is_kept_for_good(tmp_path: Path):
     with Checkpoints(tmp_path, keep_last=1, every_steps=2, keep_every=3) as saved:
         for step in range(1, 12):
-            saved.maybe_save(at_step(step), 1.0 + step)
+            save_if_due(saved, step, 1.0 + step)
         saved.wait()
         assert saved.steps() == [2, 3, 6, 9, 11]  # the best, every third, the last
     with Checkpoints(tmp_path, keep_last=1, keep_every=3) as saved:
-        assert not saved.maybe_save(at_step(10), 0.5)
-        assert saved.maybe_save(at_step(12), 0.5)
+        assert not save_if_due(saved, 10, 0.5)
+        assert save_if_due(saved, 12, 0.5)
         saved.wait()
         assert saved.steps() == [3, 6, 9, 12]
 
@@ -274,12 +278,12 @@ def test_a_step_is_saved_once(tmp_path: Path):
 def test_saves_when_enough_steps_have_passed(tmp_path: Path):
     with opened(tmp_path, every_steps=3, keep_last=9) as saved:
         for step in range(1, 9):
-            saved.maybe_save(at_step(step), 1.0)
+            save_if_due(saved, step, 1.0)
         assert saved.steps() == [3, 6]
     with opened(tmp_path, every_steps=3, keep_last=9) as saved:
         saved.restore(fresh_state(), never)
-        assert not saved.maybe_save(at_step(8), 1.0)
-        assert saved.maybe_save(at_step(9), 1.0)
+        assert not save_if_due(saved, 8, 1.0)
+        assert save_if_due(saved, 9, 1.0)
 
 
 def test_saves_when_enough_minutes_have_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -288,13 +292,13 @@ def test_saves_when_enough_minutes_have_passed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
     with opened(tmp_path, every_steps=0, every_minutes=2.0) as saved:
         clock[0] = start + 119
-        assert not saved.maybe_save(at_step(1), 1.0)
+        assert not save_if_due(saved, 1, 1.0)
         clock[0] = start + 121
-        assert saved.maybe_save(at_step(2), 1.0)
+        assert save_if_due(saved, 2, 1.0)
         clock[0] = start + 200
-        assert not saved.maybe_save(at_step(3), 1.0)
+        assert not save_if_due(saved, 3, 1.0)
         clock[0] = start + 242
-        assert saved.maybe_save(at_step(4), 1.0)
+        assert save_if_due(saved, 4, 1.0)
 
 
 def test_clear_starts_over(two_saved: Path, tmp_path: Path):
