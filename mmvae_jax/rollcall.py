@@ -12,6 +12,7 @@ from mmvae_jax.errors import UserError
 
 _SECONDS_BETWEEN_TRIES = 0.2
 _SHORTEST_WAIT = 0.001
+_PATIENCE = 5.0
 _MAX_LINE = 1000
 _ALL_HERE = "all here"
 
@@ -98,6 +99,8 @@ def _report(host: str, port: int, line: str, deadline: float) -> str:
         try:
             left = max(deadline - time.monotonic(), _SHORTEST_WAIT)
             with socket.create_connection((host, port), timeout=left) as caller:
+                # Process 0 gives up at about the same time, and knows more.
+                caller.settimeout(left + _PATIENCE)
                 caller.sendall(f"{line}\n".encode())
                 if verdict := _line(caller):
                     return verdict

@@ -21,6 +21,7 @@ from mmvae_jax.training import Training
 from mmvae_jax.zoo import MODELS, model_row
 
 Own = TypeVar("Own")
+Settings = TypeVar("Settings")
 # Flags of a group without the group's name; those of the classifiers within `evaluation` keep theirs.
 Flat = tyro.conf.OmitArgPrefixes
 
@@ -131,7 +132,16 @@ def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str
             architecture=replace(default.architecture, fusion=row.fusion, **row.options),
             training=replace(default.training, objective=row.objective),
         )
-    kind: Any = Config[type(default.own)]
+    return settings(Config[type(default.own)], default, program, arguments)
+
+
+def settings(kind: Any, default: Settings, program: str, arguments: Sequence[str]) -> Settings:
+    """A dataclass of settings as a command line changes it.
+
+    Raises:
+      UserError: for anything that cannot be parsed, in one line.
+      SystemExit: after `--help`.
+    """
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):

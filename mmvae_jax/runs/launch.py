@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import IO
-
-import tyro
+from typing import Any
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.runs.command import exit_code, program
+from mmvae_jax.runs.config import settings
 
 # What the others get to end by themselves when one has ended, and after SIGTERM.
 _SECONDS_TO_END = 60.0
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         given = list(sys.argv[1:] if arguments is None else arguments)
         flags, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
-        launch = tyro.cli(Launch, prog=program(), args=flags)
+        launch = settings(Launch, Launch(), program(), flags)
         if not command:
             raise UserError(f"no command: {program()} --processes=N -- python -m experiments.polymnist ...")
         codes.append(launched(launch, command))
@@ -125,7 +124,7 @@ class _Worker:
         for thread in self._threads:
             thread.start()
 
-    def _read(self, source: IO[str], target: IO[str]) -> None:
+    def _read(self, source: Any, target: Any) -> None:
         for line in source:
             if line.startswith(_NOISE):
                 continue

@@ -1,0 +1,216 @@
+"""Several processes as one run, for real on this machine: they find each other, agree, compute the same, and end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mmvae_jax.errors import UserError
+from mmvae_jax.hosts import Place, announced, place
+from mmvae_jax.rollcall import call_roll
+from mmvae_jax.runs.launch import main as launch
+
+ROOT = Path(__file__).parents[2]
+OWN = Path(__file__).with_name("own_experiment.py")
+JAX = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        (JAX, Place("10.0.0.1:8476", 1, 4)),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16"}, "Slurm"),
+        ({"SLURM_NTASKS": "16"} | JAX, Place("10.0.0.1:8476", 1, 4)),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.2"}, None),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.2", "JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
+    ],
+)
+def test_what_launchers_announce(environment, found):
+    assert announced(environment) == found
+
+
+def test_half_of_jax_s_variables_is_refused():
+    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS=10.0.0.1:8476 without JAX_NUM_PROCESSES: set all"):
+        announced({name: value for name, value in JAX.items() if name != "JAX_NUM_PROCESSES"})
+
+
+@pytest.mark.parametrize("text", ["on", "10.0.0.1,0,4", "10.0.0.1:8476,0", "10.0.0.1:8476,4,4", ":8476,0,4", "a:b,0,2"])
+def test_an_impossible_place_is_refused(text):
+    with pytest.raises(UserError, match=re.escape(f"distributed='{text}'")):
+        place(text)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def roll(claims: Sequence[tuple[int, int]], timeout: float = 20) -> list[str]:
+    """What each of some processes that claim a number and a count learns from the roll; "" if all is well."""
+    address, said = f"127.0.0.1:{free_port()}", [""] * len(claims)
+
+    def answer(i: int, process: int, count: int) -> None:
+        try:
+            call_roll(address, process, count, timeout)
+        except UserError as error:
+            said[i] = str(error)
+
+    threads = [threading.Thread(target=answer, args=(i, *claim)) for i, claim in enumerate(claims)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return said
+
+
+def test_all_processes_hear_what_is_wrong():
+    assert roll([(0, 3), (1, 3), (2, 3)]) == ["", "", ""]
+    assert set(roll([(0, 3), (1, 3), (1, 3)])) == {"two processes have number 1 of 3: give each an ID of its own"}
+    assert set(roll([(0, 2), (1, 3)])) == {"process 0 was told of 2 processes, number 1 of 3: give all the same COUNT"}
+    assert set(roll([(0, 4), (2, 4)], timeout=0.5)) == {
+        "of 4 processes 1, 3 did not come within 0.5 s: start every ID once"
+    }
+    (alone,) = roll([(1, 2)], timeout=0.5)
+    assert re.fullmatch(r"no answer from 127\.0\.0\.1:\d+ within 0\.5 s: start process 0 there, its port open", alone)
+
+
+def test_a_port_in_use_is_refused():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"process 0 cannot listen at port {port}: address already in use"):
+            call_roll(f"127.0.0.1:{port}", 0, 2, 1)
+
+
+def test_the_launcher_tells_processes_their_place_and_returns_the_worst_code(capfd):
+    program = (
+        "import os, sys; n = int(os.environ['JAX_PROCESS_ID']); print('here', file=sys.stderr); print(n); sys.exit(n)"
+    )
+    assert launch(["--processes=3", "--", sys.executable, "-c", program]) == 2
+    out, err = capfd.readouterr()
+    assert out == "0\n"
+    assert err == "here\n[process 1] 1\n[process 2] 2\n"
+
+
+def test_the_launcher_passes_signals_on(capfd):
+    program = "import os, signal; os.kill(os.getppid(), signal.SIGTERM) if os.environ['JAX_PROCESS_ID'] == '1' else 0; signal.pause()"
+    assert launch(["--processes=2", "--", sys.executable, "-c", program]) == 128 + signal.SIGTERM
+    assert "[process 0] ended by SIGTERM\n[process 1] ended by SIGTERM\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--processes=2"], "no command: "),
+        (["--processes=0", "--", "true"], "processes=0: give a whole number of at least 1"),
+        (["--", "no-such-program"], "no program 'no-such-program': give a command after --"),
+    ],
+)
+def test_a_mistaken_launch_is_one_line(arguments, line, capfd):
+    assert launch(arguments) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"error: {line}") and err.count("\n") == 1
+
+
+class Run:
+    """A run of several processes, started by the launcher, and what it prints."""
+
+    def __init__(self, processes: int, program: Sequence[str | Path], *flags: str, devices: int = 1):
+        launcher = [
+            sys.executable,
+            "-m",
+            "experiments.launch",
+            f"--processes={processes}",
+            f"--devices={devices}",
+            "--",
+        ]
+        command = [*launcher, sys.executable, *map(str, program), *flags]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        self.said = ""
+
+    def wait_for(self, words: str) -> None:
+        assert self.process.stderr is not None
+        while words not in self.said:
+            line = self.process.stderr.readline()
+            assert line, f"ended without {words!r}: {self.said}"
+            self.said += line
+
+    def worker(self, number: int) -> int:
+        """The id of one of its processes."""
+        ids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        place = f"JAX_PROCESS_ID={number}".encode()
+        return next(int(i) for i in ids if place in Path(f"/proc/{i}/environ").read_bytes().split(b"\0"))
+
+    def end(self) -> int:
+        self.said += self.process.communicate(timeout=300)[1]
+        return self.process.returncode
+
+
+def last_step(out: Path) -> int:
+    return max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal())
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_and_a_lost_one_ends_all(tmp_path):
+    out, cache = tmp_path / "run", f"--cache={tmp_path / 'cache'}"
+    endless = Run(2, [OWN], "--steps=1000000", f"--out={out}", cache)
+    endless.wait_for("step ")
+    os.kill(endless.worker(1), signal.SIGTERM)
+    assert endless.end() == 0
+    saved = last_step(out)
+    assert f"another process was stopped: saved step {saved}; the same command resumes there" in endless.said
+
+    again = Run(2, [OWN], "--steps=1000000", f"--out={out}", cache)
+    again.wait_for(f"resuming at step {saved} of 1000000")
+    again.wait_for("step ")
+    killed = time.monotonic()
+    os.kill(again.worker(1), signal.SIGKILL)
+    assert again.end() == 128 + signal.SIGKILL
+    assert time.monotonic() - killed < 60
+    assert re.search(
+        r"^error: process 0 lost another process of this run \(.*\); the same command goes on", again.said, re.M
+    )
+    assert "Traceback" not in again.said
+
+    alone = Run(1, [OWN], f"--steps={saved + 40}", f"--out={out}", cache)
+    assert alone.end() == 0
+    assert "resuming at step" in alone.said and last_step(out) == saved + 40
+    assert (out / "report.html").is_file()
+
+
+POLYMNIST = ["-m", "experiments.polymnist"]
+SHORT = [
+    "--steps=400", "--test-examples=200", "--log-likelihood-examples=64", "--joint-samples=1000", "--classifier.steps=200",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_train_and_measure_what_one_does(tmp_path):
+    metrics = {}
+    for processes, devices in ((2, 2), (1, 1)):
+        out = tmp_path / str(processes)
+        run = Run(processes, POLYMNIST, *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices)
+        assert run.end() == 0, run.said
+        assert (out / "report.html").is_file() and last_step(out) == 400
+        metrics[processes] = json.loads((out / "metrics.json").read_text())
+    assert metrics[1].keys() == metrics[2].keys()
+    for name, value in metrics[1].items():
+        if name.startswith(("train/", "standard_error/", "log_likelihood/ess")):
+            continue
+        close = {"rel": 2e-3} if name.startswith("log_likelihood") else {"abs": 0.01}
+        assert metrics[2][name] == pytest.approx(value, **close), name
