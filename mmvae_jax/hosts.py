@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmvae_jax.rollcall import call_roll
 # A host that says nothing for so long is taken for lost; JAX's own default is longer than most patience.
 _HEARTBEAT_SECONDS = 30
 _MAX_MESSAGE = 4000
+_SECONDS_TO_GO_FIRST = 5
 # What the collectives of CPUs, the coordination service and barriers say of a peer that has gone.
 _SIGNS_OF_LOSS = ("Gloo", "Connection", "UNAVAILABLE", "heartbeat", "DEADLINE_EXCEEDED", "barrier", "CANCELLED")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -176,7 +178,12 @@ def lost(error: Exception) -> str:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process at once, without the farewell that JAX would wait for the others with."""
+    """End this process without the farewell for which JAX would wait for the others.
+
+    The first one goes last: with it goes what connects the others, which JAX then ends with a stack trace.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    if first_process():
+        time.sleep(_SECONDS_TO_GO_FIRST)
     os._exit(code)

@@ -1,6 +1,7 @@
 """Several processes of one command on this machine, as the hosts of a pod or cluster would run them."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,8 +23,8 @@ from mmvae_jax.runs.config import settings
 _SECONDS_TO_END = 60.0
 _SECONDS_TO_OBEY = 20.0
 _KEPT_LINES = 50
-# What XLA's collectives on CPUs print when they have found each other.
-_NOISE = "[Gloo] Rank"
+# What XLA's collectives print when they have found each other, and the stack traces of its coordination service.
+_NOISE = re.compile(r"\[Gloo\] Rank|\*\*\* Check failure stack trace|\s+@ +0x")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _Worker:
 
     def _read(self, source: Any, target: Any) -> None:
         for line in source:
-            if line.startswith(_NOISE):
+            if _NOISE.match(line):
                 continue
             self.lines.append(line)
             if self.number == 0:
