@@ -73,7 +73,7 @@ EXPERIMENT = Experiment(
             evaluation=EvaluationSettings(classifier=ClassifierSettings(steps=3000)),
         ),
     },
-    load=lambda config: polymnist(config.data, config.own.backgrounds),
+    load=lambda config: polymnist(config.data, config.own.backgrounds, config.streaming),
     modalities=modalities,
 )
 

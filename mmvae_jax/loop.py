@@ -9,13 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from mmvae_jax.data.batching import Batch, Split, batch_at, fixed_split, gather_batch
+from mmvae_jax.data.batching import Batch, Split, fixed_split, gather_batch, take
+from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
 from mmvae_jax.sharding import check_batch_size, placed, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
+
+# Tuples of a streamed split that are looked at before training.
+_LOOKED_AT = 64
 
 
 class Progress(NamedTuple):
@@ -65,12 +69,10 @@ def make_stretch(
       The function. Its tally's sums are over the steps taken; where a step was not finite they are that step's terms,
       and the state is the last good one.
     """
-    per_epoch = steps_per_epoch(split, training)
 
     @partial(jax.jit, inline=True)
     def take_step(state: TrainState, arrays: PyTree, plan: PyTree) -> tuple[TrainState, Terms, Array]:
-        row = (state.step % per_epoch) * training.step_size
-        batch = batch_at(split, arrays, plan, row, training.step_size)
+        batch = split.batch_of(arrays, plan, state.step, training.step_size)
         return train_step(model, training, state, split_over_devices(batch))
 
     def advance(tally: Tally, arrays: PyTree, plan: PyTree) -> Tally:
@@ -157,13 +159,16 @@ def fit(
     state, arrays = placed(state, training.model_parallel), placed(split.arrays)
     stretch, plan_of = make_stretch(model, training, split), jax.jit(split.plan)
     per_epoch = steps_per_epoch(split, training)
-    step, epoch, plan = int(state.step), -1, None
+    step, epoch = int(state.step), -1
+    feed: Any = None
+    at_once = split.at_once(training.step_size, steps_per_dispatch)
     while step < training.steps:
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             plan = plan_of(arrays, jax.random.fold_in(jax.random.fold_in(state.key, ORDER), epoch))
-        stop = min(step + steps_per_dispatch, (epoch + 1) * per_epoch, training.steps)
-        state, sums, finite = stretch(state, arrays, plan, stop)
+            feed = split.feed(arrays, plan, step % per_epoch, training.step_size, at_once)
+        stop = min(step + at_once, (epoch + 1) * per_epoch, training.steps)
+        state, sums, finite = stretch(state, *feed(step, stop), stop)
         taken, step = int(state.step) - step, int(state.step)
         terms = {name: float(total) / max(taken, 1) for name, total in sums.items()}
         if not finite:
@@ -194,8 +199,11 @@ def _check_presence(model: Model, training: Training, split: Split) -> None:
 
 
 def _check_data(model: Model, split: Split) -> None:
-    """One look at all training tuples; bytes that are pixels cannot be wrong and are not even made."""
+    """One look at all training tuples, or some streamed ones; bytes that are pixels cannot be wrong, nor are made."""
     key = jax.random.key(0)
+    if isinstance(split, Streamed):
+        model.batch(take(split, key, min(split.size, _LOOKED_AT)))
+        return
     shapes = jax.eval_shape(lambda arrays: split.gather(arrays, split.plan(arrays, key))[0], split.arrays)
     suspects = [m.name for m in model.modalities if needs_a_look(m, shapes[m.name].dtype)]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
@@ -159,6 +159,21 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
             f"batch-size={batch_size}" if accumulate == 1 else f"batch-size={batch_size} (each of {accumulate} parts)"
         )
         raise UserError(f"{what} on {devices} devices: give a multiple of their number")
+
+
+def host_rows(batch_size: int) -> Int[np.ndarray, "R"]:
+    """The rows of a batch that the devices of this host take, in their order."""
+    rows, sharding = np.arange(batch_size), NamedSharding(device_mesh(), PartitionSpec(AXES))
+    parts = sharding.addressable_devices_indices_map(rows.shape).values()
+    return np.unique(np.concatenate([rows[part] for part in parts]))
+
+
+def steps_over_devices(batches: Tree) -> Tree:
+    """Batches of several steps, [steps, B, ...], of which a host gives its rows, split along B over all devices."""
+    if jax.device_count() == 1:
+        return jax.device_put(batches)
+    sharding = NamedSharding(device_mesh(), PartitionSpec(None, AXES))
+    return jax.tree.map(lambda values: jax.make_array_from_process_local_data(sharding, values), batches)
 
 
 def _mesh(model_parallel: int = 1) -> Mesh | AbstractMesh:

@@ -67,6 +67,20 @@ class Split:
     modalities: tuple[str, ...]
     presence: Bool[Array, "N M"] | Bool[np.ndarray, "N M"] | None = None
 
+    def at_once(self, batch_size: int, wanted: int) -> int:
+        """How many of the wanted steps one dispatch may take: all."""
+        return wanted
+
+    def feed(
+        self, arrays: Arrays, plan: Plan, first: int, batch_size: int, at_once: int
+    ) -> Callable[[int, int], tuple[Arrays, Plan]]:
+        """A function that gives what the next steps of an epoch read: everything there is."""
+        return lambda start, stop: (arrays, plan)
+
+    def batch_of(self, arrays: Arrays, plan: Plan, step: Int[Array, ""], batch_size: int) -> Batch:
+        """The batch of a training step, made of what `feed` gave; jittable."""
+        return batch_at(self, arrays, plan, step % (self.size // batch_size) * batch_size, batch_size)
+
     @cached_property
     def identity(self) -> str:
         """The fingerprint of its arrays, labels included, and of some tuples made of them; presence plays no part."""
@@ -112,6 +126,11 @@ def shuffle_tuples(tuples: Plan, key: Key[Array, ""]) -> Plan:
     return {**jax.tree.map(lambda values: values[index], tuples), "index": index}
 
 
+def fixed_order(size: int) -> Callable[[Arrays, Key[Array, ""]], Plan]:
+    """The `plan` of tuples that never change: an epoch is a random permutation of them."""
+    return lambda arrays, key: shuffle_tuples({"index": jnp.arange(size)}, key)
+
+
 def fixed_plan(split: Split, key: Key[Array, ""]) -> Split:
     """The split with the tuples that `key` draws, in every epoch; only their order changes."""
     return replace(
@@ -150,7 +169,7 @@ def fixed_split(
     return Split(
         arrays=arrays,
         size=size,
-        plan=lambda arrays, key: shuffle_tuples({"index": jnp.arange(size)}, key),
+        plan=fixed_order(size),
         gather=lambda arrays, rows: jax.tree.map(lambda values: values[rows["index"]], arrays),
         modalities=tuple(x),
         presence=presence,

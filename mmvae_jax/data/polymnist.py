@@ -26,6 +26,7 @@ from mmvae_jax.data.mnist import (
     package_folder,
 )
 from mmvae_jax.data.polymnist_release import is_release, release
+from mmvae_jax.data.streaming import Streaming
 from mmvae_jax.errors import UserError
 
 MODALITIES = ("m0", "m1", "m2", "m3", "m4")
@@ -182,7 +183,7 @@ def compose_dataset(digits: Digits, backgrounds: Backgrounds) -> Dataset:
     return Dataset("polymnist", MODALITIES, train, test, 10, provenance)
 
 
-def polymnist(data: str = "embedded", backgrounds: str | None = None) -> Dataset:
+def polymnist(data: str = "embedded", backgrounds: str | None = None, streaming: Streaming = "auto") -> Dataset:
     """PolyMNIST of `--data=embedded|tfds|<folder>`.
 
     Args:
@@ -190,6 +191,7 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None) -> Dataset
         with the release in `polymnist/` (or `PolyMNIST/MMNIST/`), else with `mnist/` and maybe
         `polymnist_backgrounds/`; or the folder of MNIST's idx files; or that of the release.
       backgrounds: folder of the pictures 1 to 5; None: the data root's, else the embedded ones.
+      streaming: whether the training tuples of a release are streamed, see `streaming.must_stream`; no other can be.
 
     Raises:
       UserError: nothing usable there, or its files are damaged.
@@ -201,7 +203,7 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None) -> Dataset
     if folder is not None and backgrounds is not None:
         raise UserError(f"--backgrounds={backgrounds} cannot change the ready-made tuples in {folder}: drop it")
     if folder is not None:
-        return release(folder, MODALITIES)
+        return release(folder, MODALITIES, streaming)
     if has_idx_files(root):
         return compose_dataset(official_digits(root), _backgrounds(backgrounds))
     if (root / "mnist").is_dir():

@@ -1,22 +1,26 @@
 """Reader of the official PolyMNIST release: `train/m0..m4/<index>.<label>.png` and `test/...`."""
 
+import hashlib
+import math
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from mmvae_jax.data.batching import Dataset, Split, fingerprint, fixed_split
+from mmvae_jax.data.batching import Dataset, fingerprint, fixed_split, take
+from mmvae_jax.data.streaming import Streaming, must_stream, read_together, streamed_split
 from mmvae_jax.errors import UserError
 
-_NAME = re.compile(r"(\d+)\.(\d)\.png")
+_NAME = re.compile(rb"(\d+)\.(\d)\.png")
 _SHAPE = (28, 28, 3)
-_CHUNK = 2_000
+# Of streamed data.
+MAX_TEST = 10_000
+# Training tuples whose pixels are part of the fingerprint.
+_SAMPLE = 256
 
 
 def is_release(folder: Path) -> bool:
@@ -24,7 +28,7 @@ def is_release(folder: Path) -> bool:
     return any((folder / split / "m0").is_dir() for split in ("train", "test"))
 
 
-def release(folder: Path, modalities: tuple[str, ...]) -> Dataset:
+def release(folder: Path, modalities: tuple[str, ...], streaming: Streaming = "auto") -> Dataset:
     """The tuples of the official release as they are: fixed pairs and crops.
 
     Files are paired by name, in the order of (index, label), whatever the file system's order.
@@ -32,64 +36,91 @@ def release(folder: Path, modalities: tuple[str, ...]) -> Dataset:
     Args:
       folder: has train/ and test/, each with one subfolder a modality.
       modalities: the subfolders' names.
+      streaming: whether training tuples are streamed; of more test tuples than 10,000 a random choice is kept then.
 
     Raises:
       UserError: a folder is missing or empty, a name is foreign, modalities have different names,
         or a picture cannot be decoded or is not 28x28.
     """
-    train, test = (_read_split(folder / split, modalities) for split in ("train", "test"))
-    leaves = jax.tree.leaves((train.arrays, test.arrays))
+    pictures = Pictures(folder / "train", modalities)
+    judged = Pictures(folder / "test", modalities)
+    chosen = np.arange(len(judged))
+    if must_stream(streaming, len(pictures) * len(modalities) * math.prod(_SHAPE)):
+        train = streamed_split(pictures, modalities, pictures.digest)
+        if len(judged) > MAX_TEST:
+            chosen = np.sort(np.random.default_rng(0).permutation(len(judged))[:MAX_TEST])
+    else:
+        train = fixed_split(*read_together(pictures, np.arange(len(pictures))))
+    test = fixed_split(*read_together(judged, chosen))
+    some = take(train, jax.random.key(0), min(train.size, _SAMPLE))
     provenance = {
         "digits": f"PolyMNIST release in {folder}",
         "tuples": f"{train.size} train, {test.size} test; fixed",
         "backgrounds": "the release's own",
-        "fingerprint": fingerprint(*map(np.asarray, leaves)),
+        "fingerprint": fingerprint(
+            *(np.frombuffer(source.digest, np.uint8) for source in (pictures, judged)),
+            *map(np.asarray, jax.tree.leaves((some, test.arrays))),
+        ),
     }
     return Dataset("polymnist", modalities, train, test, 10, provenance)
 
 
-def _read_split(folder: Path, modalities: tuple[str, ...]) -> Split:
-    names = [_names(folder / modality) for modality in modalities]
-    for modality, others in zip(modalities[1:], names[1:], strict=True):
-        unpaired = sorted(set(names[0]) ^ set(others), key=_index_and_label)
-        if unpaired:
-            missing = modality if unpaired[0] in set(names[0]) else modalities[0]
-            raise UserError(
-                f"unpaired files in {folder}: {modalities[0]} and {modality} differ in "
-                f"{len(unpaired)} names, {unpaired[0]} is not in {missing}; complete the folders"
-            )
-    x = {modality: jnp.asarray(_read_images(folder / modality, names[0])) for modality in modalities}
-    labels = np.array([_index_and_label(name)[1] for name in names[0]], np.int32)
-    return fixed_split(x, jnp.asarray(labels))
+class Pictures:
+    """The tuples of one half of the release; memory holds their names only.
+
+    Args:
+      folder: `train` or `test`.
+      modalities: its subfolders.
+
+    Raises:
+      UserError: a folder is missing or empty, a name is foreign, or modalities have different names.
+    """
+
+    def __init__(self, folder: Path, modalities: tuple[str, ...]):
+        self._folders = {modality: folder / modality for modality in modalities}
+        names = [_names(path) for path in self._folders.values()]
+        for modality, others in zip(modalities[1:], names[1:], strict=True):
+            if not np.array_equal(names[0], others):
+                unpaired = sorted(map(bytes.decode, np.setxor1d(names[0], others)), key=_index_and_label)
+                missing = modality if unpaired[0].encode() in names[0] else modalities[0]
+                raise UserError(
+                    f"unpaired files in {folder}: {modalities[0]} and {modality} differ in "
+                    f"{len(unpaired)} names, {unpaired[0]} is not in {missing}; complete the folders"
+                )
+        self._names = names[0][np.lexsort(np.array([_index_and_label(name.decode()) for name in names[0]]).T[::-1])]
+
+    @property
+    def digest(self) -> bytes:
+        """What tells other files apart, by their names."""
+        return hashlib.sha256(self._names.tobytes()).digest()
+
+    def __len__(self) -> int:
+        """Number of tuples."""
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, UInt8[np.ndarray, "28 28 3"]], int]:
+        """One tuple and its class."""
+        name = self._names[index].decode()
+        x = {modality: _read_image(folder / name) for modality, folder in self._folders.items()}
+        return x, _index_and_label(name)[1]
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path) -> Shaped[np.ndarray, "N"]:
+    """The names of a folder's pictures, sorted, as bytes in one array, which takes a fifth of Python's strings."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: the PolyMNIST release has m0 to m4 in train/ and in test/")
-    names = [name for name in os.listdir(folder) if name.endswith(".png")]
+    names = [name for name in os.listdir(os.fsencode(folder)) if name.endswith(b".png")]
     if not names:
         raise UserError(f"no .png file in {folder}: it needs pictures named <index>.<label>.png")
     foreign = min((name for name in names if _NAME.fullmatch(name) is None), default=None)
     if foreign is not None:
-        raise UserError(f"{folder / foreign} is not named <index>.<label>.png: rename or remove it")
-    return sorted(names, key=_index_and_label)
+        raise UserError(f"{folder / os.fsdecode(foreign)} is not named <index>.<label>.png: rename or remove it")
+    return np.sort(np.array(names))
 
 
 def _index_and_label(name: str) -> tuple[int, int]:
     index, label, _ = name.split(".")
     return int(index), int(label)
-
-
-def _read_images(folder: Path, names: list[str]) -> UInt8[np.ndarray, "N 28 28 3"]:
-    images = np.empty((len(names), *_SHAPE), np.uint8)
-
-    def read_chunk(start: int) -> None:
-        for i in range(start, min(start + _CHUNK, len(names))):
-            images[i] = _read_image(folder / names[i])
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(read_chunk, range(0, len(names), _CHUNK)))
-    return images
 
 
 def _read_image(path: Path) -> UInt8[np.ndarray, "28 28 3"]:

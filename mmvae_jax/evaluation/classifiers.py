@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from mmvae_jax.data.batching import Batch, Dataset, Split, take
+from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import chunks
 from mmvae_jax.evaluation.classifier_networks import default_network
@@ -166,23 +166,15 @@ def _train(dataset: Dataset, kinds: Mapping[str, _Kind], settings: ClassifierSet
     per_round = min(per_round, settings.steps)
     rounds = round(settings.steps / per_round)
     states: dict[str, _State] = {}
-    make = jax.jit(partial(_round, dataset.train, per_round, batch_size))
     for i in range(rounds):
         round_key = jax.random.fold_in(key, i)
-        x, label = make(dataset.train.arrays, round_key)
+        tuples = take(dataset.train, round_key, per_round * batch_size)
+        x, label = jax.tree.map(lambda v: v.reshape(per_round, batch_size, *v.shape[1:]), (tuples.x, tuples.label))
         for name, kind in kinds.items():
             if name not in states:
                 states[name] = _initial(kind, settings, x[name][0], key)
             states[name] = _steps(kind, settings, rounds * per_round, states[name], x[name], label, round_key)
     return {name: state.average for name, state in states.items()}
-
-
-def _round(split: Split, steps: int, batch_size: int, arrays: Any, key: Key[Array, ""]):
-    """The tuples of some steps, leading axes [steps, batch_size]."""
-    plan = split.plan(arrays, key)
-    rows = jax.tree.map(lambda values: values[: steps * batch_size], plan)
-    tuples = split.gather(arrays, rows)
-    return jax.tree.map(lambda v: v.reshape(steps, batch_size, *v.shape[1:]), tuples)
 
 
 def _optimizer(settings: ClassifierSettings, total: int) -> optax.GradientTransformation:

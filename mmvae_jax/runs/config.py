@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from mmvae_jax.data.streaming import Streaming
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
@@ -63,6 +64,9 @@ class Config(Generic[Own]):
       preset: quick (small networks, minutes on two CPU cores) or paper (the published settings); sets every default.
       data: embedded (ships with a dependency), tfds (downloads the full data set), or a folder: a data root with one
         subfolder a data set, or the data set's own.
+      streaming: read training tuples from files when a step needs them: on, off, or auto, which does so where they
+        would take over a quarter of the memory. Of the data sets here a PolyMNIST release can be streamed; its tuples
+        and their order are the same.
       out: the run's folder; default runs/<experiment>/<fusion or model>-seed<seed>.
       cache: folder of trained classifiers and compiled programs, shared by runs.
       seed: of everything random.
@@ -83,6 +87,7 @@ class Config(Generic[Own]):
     model_name: Annotated[str, tyro.conf.arg(name="model")] = ""
     preset: str = "quick"
     data: str = "embedded"
+    streaming: Streaming = "auto"
     out: str = ""
     cache: str = "~/.cache/mmvae_jax"
     seed: int = 0

@@ -18,6 +18,7 @@ from etils import epath
 
 from mmvae_jax import hosts
 from mmvae_jax.data.batching import Dataset
+from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.loop import Diverged, Progress, fit, steps_per_epoch
@@ -48,6 +49,7 @@ from mmvae_jax.zoo import model_table
 _FREE = (
     "out",
     "cache",
+    "streaming",
     "fresh",
     "eval_only",
     "list_models",
@@ -107,6 +109,10 @@ class Prepared(NamedTuple):
 def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
     """Data, model and a fresh training state."""
     dataset = experiment.load(config)
+    if config.streaming == "on" and not isinstance(dataset.train, Streamed):
+        raise UserError(
+            f"streaming=on: --data={config.data} is not read tuple by tuple, it cannot be streamed; drop it"
+        )
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
     training = config.training
     if not training.steps:
