@@ -153,7 +153,7 @@ def fit(
     split = data if isinstance(data, Split) else _as_split(model, data, presence)
     _check_presence(model, training, split)
     if split is data:
-        _check_data(model, split)
+        check_data(model, split)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state
     check_batch_size(training.batch_size, training.accumulate)
     state, arrays = placed(state, training.model_parallel), placed(split.arrays)
@@ -198,8 +198,12 @@ def _check_presence(model: Model, training: Training, split: Split) -> None:
         )
 
 
-def _check_data(model: Model, split: Split) -> None:
-    """One look at all training tuples, or some streamed ones; bytes that are pixels cannot be wrong, nor are made."""
+def check_data(model: Model, split: Split) -> None:
+    """One look at all tuples of a split, or some streamed ones; bytes that are pixels cannot be wrong, nor are made.
+
+    Raises:
+      UserError: data that do not fit the model, naming the first bad sample.
+    """
     key = jax.random.key(0)
     if isinstance(split, Streamed):
         model.batch(take(split, key, min(split.size, _LOOKED_AT)))

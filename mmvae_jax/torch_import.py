@@ -10,8 +10,6 @@ which the released decoder reads first, comes last.
 """
 
 import math
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,17 +21,17 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-from mmvae_jax.errors import UserError
+from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.conv import ConvEncoder
+from mmvae_jax.unpacking import check_archive, read_arrays
 
 StateDict = Mapping[str, np.ndarray]
 Tree = dict[str, Any]
 Shape = tuple[int, ...]
 
 _WHOLE_MODEL_FILES = ("model.pt", "mm_vae", "model.npz")
-_UNREADABLE = (AttributeError, EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
 _HEADS = ("class_mu", "class_logvar", "style_mu", "style_logvar")
 
 
@@ -63,22 +61,18 @@ def load_state_dict(path: Path | str) -> dict[str, np.ndarray]:
     PyTorch's files are read by `torch.load(weights_only=True)`, which runs no code from the file.
 
     Raises:
-      UserError: no such file, not such a file, or PyTorch is not installed.
+      UserError: no such file, not such a file, a decompression bomb, or PyTorch is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: give a .npz file or one that torch.save wrote")
-    read = _read_npz if path.suffix == ".npz" else _torch_reader(path)
+    read = read_arrays if path.suffix == ".npz" else _torch_reader(path)
     try:
         return read(path)
-    except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"checkpoint {path} is no state dict of arrays ({reason}): export it again") from error
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as archive:
-        return dict(archive)
+    except UserError:
+        raise
+    except Exception as error:  # both readers raise whatever a damaged file leads them to
+        raise UserError(f"checkpoint {path} is no state dict of arrays ({one_line(error)}): export it again") from error
 
 
 def _torch_reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
@@ -88,6 +82,7 @@ def _torch_reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
         raise UserError(f"reading {path} needs PyTorch: pip install mmvae-jax[torch]") from None
 
     def read(path: Path) -> dict[str, np.ndarray]:
+        check_archive(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.float().numpy() for name, tensor in loaded.get("model_state_dict", loaded).items()}
 

@@ -58,6 +58,9 @@ class Split:
       modalities: names in the order of the columns of `presence`.
       presence: `presence[index, m]` is true where modality m of that tuple is observed; None:
         everywhere.
+
+    Raises:
+      UserError: it is empty.
     """
 
     arrays: Arrays
@@ -66,6 +69,10 @@ class Split:
     gather: Gather
     modalities: tuple[str, ...]
     presence: Bool[Array, "N M"] | Bool[np.ndarray, "N M"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"a split of {self.size} tuples: give at least one to train on and one to test on")
 
     def at_once(self, batch_size: int, wanted: int) -> int:
         """How many of the wanted steps one dispatch may take: all."""

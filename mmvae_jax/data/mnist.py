@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import io
 import math
 import struct
 import zlib
@@ -13,6 +14,7 @@ from jaxtyping import Int32, UInt8
 
 from mmvae_jax.data.downloads import download
 from mmvae_jax.errors import UserError
+from mmvae_jax.unpacking import check_unpacked
 
 EMBEDDED_TEST_PER_CLASS = 100
 _EMBEDDED_SPLIT_SEED = 20210
@@ -86,42 +88,45 @@ def read_idx(path: Path | str, ndim: int | None = None) -> UInt8[np.ndarray, "..
       ndim: the number of axes it must have (images 3, labels 1); None: any.
 
     Raises:
-      UserError: missing, damaged gzip, wrong magic number, truncated or with bytes left over.
+      UserError: missing, damaged gzip, wrong magic number, truncated, with bytes left over, or a decompression bomb.
     """
     path = Path(path)
-    content = _decompressed(path)
-    if len(content) < 4:
-        raise UserError(f"idx file {path} is truncated: {len(content)} bytes, no header; {_REMEDY}")
-    magic, axes = struct.unpack(">I", content[:4])[0], content[3]
-    if content[:3] != b"\0\0\x08" or (ndim is not None and axes != ndim):
-        expected = "2049 or 2051" if ndim is None else 2048 + ndim
-        raise UserError(f"idx file {path} has magic number {magic}, expected {expected}; {_REMEDY}")
-    header = 4 + 4 * axes
-    if len(content) < header:
-        raise UserError(f"idx file {path} is truncated: {len(content)} bytes, less than its header; {_REMEDY}")
-    shape = struct.unpack(f">{axes}I", content[4:header])
-    if len(content) - header != math.prod(shape):
-        problem = "is truncated" if len(content) - header < math.prod(shape) else "has bytes left over"
-        raise UserError(
-            f"idx file {path} {problem}: {len(content) - header} bytes of data, its header says "
-            f"{' x '.join(map(str, shape))}; {_REMEDY}"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def _decompressed(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"idx file {path} cannot be read: {error.strerror}") from error
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            return _read_idx(path, gzip.GzipFile(fileobj=file) if zipped else file, ndim)
     except EOFError as error:
         raise UserError(f"idx file {path} is truncated: its gzip stream ends early; {_REMEDY}") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"idx file {path} is damaged: {error}; {_REMEDY}") from error
+    except OSError as error:
+        raise UserError(f"idx file {path} cannot be read: {error.strerror}") from error
+
+
+def _read_idx(path: Path, file: io.BufferedIOBase, ndim: int | None) -> UInt8[np.ndarray, "..."]:
+    """Never unpacks more than the header announces."""
+    start = file.read(4)
+    if len(start) < 4:
+        raise UserError(f"idx file {path} is truncated: {len(start)} bytes, no header; {_REMEDY}")
+    magic, axes = struct.unpack(">I", start)[0], start[3]
+    if start[:3] != b"\0\0\x08" or (ndim is not None and axes != ndim):
+        expected = "2049 or 2051" if ndim is None else 2048 + ndim
+        raise UserError(f"idx file {path} has magic number {magic}, expected {expected}; {_REMEDY}")
+    sizes = file.read(4 * axes)
+    if len(sizes) < 4 * axes:
+        raise UserError(f"idx file {path} is truncated: {4 + len(sizes)} bytes, less than its header; {_REMEDY}")
+    shape = struct.unpack(f">{axes}I", sizes)
+    count, announced = math.prod(shape), " x ".join(map(str, shape))
+    check_unpacked(path, count)
+    data = file.read(count + 1)
+    if len(data) < count:
+        raise UserError(
+            f"idx file {path} is truncated: {len(data)} bytes of data, its header says {announced}; {_REMEDY}"
+        )
+    if len(data) > count:
+        raise UserError(f"idx file {path} has bytes left over after the {announced} of its header; {_REMEDY}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def official_digits(folder: Path | str) -> Digits:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Key, UInt8
-from PIL import Image
 
 from mmvae_jax.data.batching import Dataset, Plan, Split, fingerprint, fixed_plan
 from mmvae_jax.data.mnist import (
@@ -25,6 +24,7 @@ from mmvae_jax.data.mnist import (
     official_digits,
     package_folder,
 )
+from mmvae_jax.data.pictures import read_picture
 from mmvae_jax.data.polymnist_release import is_release, release
 from mmvae_jax.data.streaming import Streaming
 from mmvae_jax.errors import UserError
@@ -103,13 +103,7 @@ def backgrounds_from(folder: Path | str) -> Backgrounds:
 
 
 def _picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise UserError(
-            f"background {path} cannot be decoded ({error}): replace it by a .jpg or .png picture"
-        ) from error
+    picture = read_picture(path)
     if min(picture.shape[:2]) < SIZE:
         raise UserError(
             f"background {path} has {picture.shape[1]}x{picture.shape[0]} pixels: at least 28x28 are needed"

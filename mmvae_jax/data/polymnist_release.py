@@ -9,14 +9,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
 
 from mmvae_jax.data.batching import Dataset, fingerprint, fixed_split, take
+from mmvae_jax.data.pictures import read_picture
 from mmvae_jax.data.streaming import Streaming, must_stream, read_together, streamed_split
 from mmvae_jax.errors import UserError
 
 _NAME = re.compile(rb"(\d+)\.(\d)\.png")
-_SHAPE = (28, 28, 3)
+_SIZE = (28, 28)
 # Of streamed data.
 MAX_TEST = 10_000
 # Training tuples whose pixels are part of the fingerprint.
@@ -45,7 +45,7 @@ def release(folder: Path, modalities: tuple[str, ...], streaming: Streaming = "a
     pictures = Pictures(folder / "train", modalities)
     judged = Pictures(folder / "test", modalities)
     chosen = np.arange(len(judged))
-    if must_stream(streaming, len(pictures) * len(modalities) * math.prod(_SHAPE)):
+    if must_stream(streaming, len(pictures) * len(modalities) * 3 * math.prod(_SIZE)):
         train = streamed_split(pictures, modalities, pictures.digest)
         if len(judged) > MAX_TEST:
             chosen = np.sort(np.random.default_rng(0).permutation(len(judged))[:MAX_TEST])
@@ -101,7 +101,7 @@ class Pictures:
     def __getitem__(self, index: int) -> tuple[dict[str, UInt8[np.ndarray, "28 28 3"]], int]:
         """One tuple and its class."""
         name = self._names[index].decode()
-        x = {modality: _read_image(folder / name) for modality, folder in self._folders.items()}
+        x = {modality: read_picture(folder / name, _SIZE) for modality, folder in self._folders.items()}
         return x, _index_and_label(name)[1]
 
 
@@ -121,14 +121,3 @@ def _names(folder: Path) -> Shaped[np.ndarray, "N"]:
 def _index_and_label(name: str) -> tuple[int, int]:
     index, label, _ = name.split(".")
     return int(index), int(label)
-
-
-def _read_image(path: Path) -> UInt8[np.ndarray, "28 28 3"]:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}): download the release again") from error
-    if pixels.shape != _SHAPE:
-        raise UserError(f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, expected 28x28: download again")
-    return pixels

@@ -1,32 +1,24 @@
 """SVHN house numbers: the official cropped digits, or a stand-in of MNIST digits on photographs."""
 
-import zlib
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
+from scipy.io import loadmat, whosmat
 
 from mmvae_jax.data.downloads import download
 from mmvae_jax.data.mnist import Digits, embedded_digits, existing_folder, package_folder
-from mmvae_jax.errors import UserError
+from mmvae_jax.data.pictures import read_picture
+from mmvae_jax.errors import UserError, one_line
+from mmvae_jax.unpacking import check_unpacked
 
 SIZE = 32
 _URL = "http://ufldl.stanford.edu/housenumbers/"
 _FILES = ["train_32x32.mat", "test_32x32.mat"]
-_UNREADABLE = (
-    MatReadError,
-    IndexError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
 _STAND_IN_PHOTOS = (
     ("sklearn", "datasets/images/china.jpg"),
     ("skimage", "data/chelsea.png"),
@@ -67,13 +59,17 @@ def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no SVHN file {path}: put {' and '.join(_FILES)} there")
-    try:
-        content = loadmat(path, variable_names=["X", "y"])
-    except _UNREADABLE as error:
-        raise UserError(f"SVHN file {path} is damaged ({error}): download it again") from error
-    missing = {"X", "y"} - content.keys()
+    announced = {name: (shape, kind) for name, shape, kind in _read(whosmat, path)}
+    missing = {"X", "y"} - announced.keys()
     if missing:
-        raise UserError(f"SVHN file {path} has no {min(missing)}: is it a cropped-digits file?")
+        raise UserError(
+            f"SVHN file {path} has no {min(missing)}: is it a whole cropped-digits file? download it again"
+        )
+    (shape, pixels), (count, numbers) = announced["X"], announced["y"]
+    if pixels != "uint8" or not numbers.startswith(("uint", "int", "single", "double")):
+        raise UserError(f"SVHN file {path} has X of type {pixels} and y of {numbers}: is it a file of cropped digits?")
+    check_unpacked(path, math.prod(shape) + 8 * math.prod(count))
+    content = _read(loadmat, path, variable_names=["X", "y"])
     images, labels = content["X"], content["y"].ravel()
     if images.shape[:3] != (SIZE, SIZE, 3) or images.ndim != 4 or images.shape[3] != len(labels):
         size = " x ".join(map(str, images.shape))
@@ -84,6 +80,13 @@ def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np
     if len(labels) == 0 or labels.min() < 1 or labels.max() > 10:
         raise UserError(f"SVHN file {path} has labels outside 1 to 10: download it again")
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels.astype(np.int32) % 10
+
+
+def _read(function: Callable[..., Any], path: Path, **options: Any) -> Any:
+    try:
+        return function(path, **options)
+    except Exception as error:  # SciPy's readers raise whatever a damaged file leads them to
+        raise UserError(f"SVHN file {path} is damaged ({one_line(error)}): download it again") from error
 
 
 def official_svhn(folder: Path | str) -> HouseNumbers:
@@ -145,8 +148,7 @@ def stand_in(digits: Digits) -> HouseNumbers:
 
 
 def _photo(path: Path) -> Float[np.ndarray, "H W 3"]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), np.float32) / 255
+    return read_picture(path).astype(np.float32) / 255
 
 
 def _render(

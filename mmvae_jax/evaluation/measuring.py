@@ -85,8 +85,8 @@ def labelled(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
 def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:
     """A metric's means by number of inputs, in order."""
     start = f"{prefix}/by_size/"
-    found = {int(name[len(start) :]): value for name, value in metrics.items() if name.startswith(start)}
-    return dict(sorted(found.items()))
+    sizes = {name: name[len(start) :] for name in metrics if name.startswith(start)}
+    return dict(sorted((int(size), metrics[name]) for name, size in sizes.items() if size.isdecimal()))
 
 
 def standard_error(metrics: Mapping[str, float], name: str) -> float | None:

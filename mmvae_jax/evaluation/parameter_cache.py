@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+from mmvae_jax.errors import one_line
+from mmvae_jax.unpacking import read_arrays
 
 Report = Callable[[str], None]
 
@@ -32,12 +33,11 @@ def load_parameters(path: Path, expected: Any, report: Report) -> Any:
       report: gets a line if the file cannot be used.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+        found = read_arrays(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        report(f"cached {path} is damaged ({error}): training it again")
+    except Exception as error:  # a damaged archive raises whatever its damage leads to
+        report(f"cached {path} is damaged ({one_line(error)}): training it again")
         return None
     shapes = {name: leaf.shape for name, leaf in _flat(expected).items()}
     if {name: leaf.shape for name, leaf in found.items()} != shapes:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax.data.batching import Batch
@@ -48,12 +48,15 @@ def probe_matches(
     features = posterior_means(model, params, train_key, train, subset_masks)
     held_out = posterior_means(model, params, test_key, test, subset_masks)
     labels, truth = np.asarray(train.label), np.asarray(test.label)
-    return np.stack(
-        [
-            LogisticRegression(max_iter=MAX_ITERATIONS).fit(a, labels).predict(b) == truth
-            for a, b in zip(features, held_out, strict=True)
-        ]
-    )
+    return np.stack([_told(a, labels, b) == truth for a, b in zip(features, held_out, strict=True)])
+
+
+def _told(
+    features: Float[np.ndarray, "B D"], labels: Int[np.ndarray, "B"], held_out: Float[np.ndarray, "T D"]
+) -> Int[np.ndarray, "T"]:
+    if (labels == labels[0]).all():  # scikit-learn refuses a single class
+        return np.full(len(held_out), labels[0])
+    return LogisticRegression(max_iter=MAX_ITERATIONS).fit(features, labels).predict(held_out)
 
 
 @on_all_devices(static=(0,))

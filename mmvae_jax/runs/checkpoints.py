@@ -11,8 +11,8 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -26,6 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
+from mmvae_jax.runs.folder import writing
 
 _RECORD_FILE = "record.json"
 _ORBAX_LOG = logging.getLogger("absl")
@@ -110,7 +111,7 @@ class Checkpoints:
           UserError: when the save in flight could not be written.
         """
         try:
-            with _write_errors(self._folder):
+            with self._writing():
                 self._manager.close()
         finally:
             _ORBAX_LOG.setLevel(self._log_level)
@@ -147,11 +148,12 @@ class Checkpoints:
         if step in self.steps():
             return False
         self.wait()
-        self._sweep()
         self._losses[step] = float(loss) if math.isfinite(loss) else math.inf
         self._saved_step = step
         self._saved_time = time.monotonic()
-        self._manager.save(step, args=ocp.args.StandardSave(_storable(state)), force=True)
+        with self._writing():
+            self._sweep()
+            self._manager.save(step, args=ocp.args.StandardSave(_storable(state)), force=True)
         return True
 
     def due(self, step: int) -> bool:
@@ -166,7 +168,7 @@ class Checkpoints:
         Raises:
           UserError: when it could not be written.
         """
-        with _write_errors(self._folder):
+        with self._writing():
             self._manager.wait_until_finished()
 
     def restore(self, template: State, report: Callable[[str], None]) -> State | None:
@@ -201,6 +203,9 @@ class Checkpoints:
         targets = jax.tree.map(_restore_target, _storable(template))
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(targets))
         return jax.tree.map(_as_in_template, template, restored)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(f"a checkpoint to {self._folder}", ValueError)
 
     def _write_record(self) -> None:
         """Orbax calls this on process 0, in its own thread, all files written and the folder not yet renamed."""
@@ -305,13 +310,3 @@ def _damage(folder: epath.Path, failures: Mapping[int, str]) -> str:
     steps = ", ".join(str(step) for step in failures)
     which = f"checkpoint {steps}" if len(failures) == 1 else f"checkpoints {steps}"
     return f"{which} in {folder} cannot be read (step {newest}: {reason})"
-
-
-@contextmanager
-def _write_errors(folder: epath.Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot write a checkpoint to {folder}: {one_line(error)}; free space there or choose another --out"
-        ) from error

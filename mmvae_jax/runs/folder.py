@@ -62,12 +62,37 @@ def has_checkpoints(folder: epath.PathLike) -> bool:
     return any(path.name.isdecimal() for path in (epath.Path(folder) / CHECKPOINTS_FOLDER).glob("*"))
 
 
+@contextmanager
+def writing(what: object, *errors: type[Exception]) -> Iterator[None]:
+    """What goes wrong within it, such as a full disk, in one line.
+
+    Args:
+      what: is written, and where to.
+      errors: that mean so, besides OSError.
+
+    Raises:
+      UserError: in place of any of them.
+    """
+    try:
+        yield
+    except (OSError, *errors) as error:
+        raise UserError(
+            f"cannot write {what}: {one_line(error)}; make room there, and the same command goes on, "
+            "or choose another --out"
+        ) from error
+
+
 def write_whole(path: epath.PathLike, text: str) -> None:
-    """Writes a file under another name first, so that an interrupted run leaves the old one or the new one."""
+    """Writes a file under another name first, so that an interrupted run leaves the old one or the new one.
+
+    Raises:
+      UserError: when it cannot be written.
+    """
     path = epath.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with writing(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
 
 def write_config(folder: epath.PathLike, config: Mapping[str, Any]) -> None:

@@ -4,19 +4,24 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Self
 
 from etils import epath
 from jaxtyping import Array, Float
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from mmvae_jax.runs.folder import write_whole
+from mmvae_jax.runs.folder import write_whole, writing
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_FLUSHES = 5.0
 
 
 class RunLog:
@@ -33,6 +38,9 @@ class RunLog:
       start_step: the step at which it starts, 0 for a fresh run.
       batch_size: examples a step.
       show_progress: a bar on a terminal; elsewhere a line every ten seconds at most.
+
+    Raises:
+      UserError: when nothing can be written there.
     """
 
     def __init__(
@@ -52,13 +60,15 @@ class RunLog:
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         self._started = self._reported = time.monotonic()
         self._step = start_step
-        self._file = (folder / LOG_FILE).open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(folder / TENSORBOARD_FOLDER),
-            purge_step=start_step + 1 if start_step else None,
-            flush_secs=5,
-        )
+        self._folder = folder
+        self._open = ExitStack()
+        with writing(folder / LOG_FILE):
+            self._file = self._open.enter_context((folder / LOG_FILE).open("a", encoding="utf-8"))
+        with writing(folder / TENSORBOARD_FOLDER):
+            self._events = _Events(folder / TENSORBOARD_FOLDER, start_step)
+        self._open.callback(self._events.close)
         self._progress = _Progress(total_steps, start_step, show_progress)
+        self._open.callback(self._progress.close)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +86,7 @@ class RunLog:
 
         Raises:
           ValueError: when `step` is not past the step of the report before.
+          UserError: when it cannot be written.
         """
         if step <= self._step:
             raise ValueError(f"report of step {step} after step {self._step}: steps must increase")
@@ -83,27 +94,42 @@ class RunLog:
         now = time.monotonic()
         rate = (step - self._step) * self._batch_size / max(now - self._reported, 1e-9)
         row = {"step": step, "seconds": self.seconds, "examples_per_second": rate, **values}
-        self._file.write(_line(row))
-        self._file.flush()
-        for name, value in {**values, "examples_per_second": rate}.items():
-            self._events.add_scalar(name, value, step)
+        with writing(self._folder / LOG_FILE):
+            self._file.write(_line(row))
+            self._file.flush()
+        with writing(self._folder / TENSORBOARD_FOLDER):
+            self._events.write(step, {**values, "examples_per_second": rate})
         self._progress.show(step, values.get("loss", math.nan), rate)
         self._step, self._reported = step, now
 
     def close(self) -> None:
-        """Flushes and closes the log, the events and the bar."""
-        self._progress.close()
-        self._events.close()
-        self._file.close()
+        """Flushes and closes the log, the events and the bar.
+
+        Raises:
+          UserError: when the rest cannot be written.
+        """
+        with writing(self._folder / TENSORBOARD_FOLDER):
+            self._open.close()
 
 
 def read_log(folder: epath.PathLike) -> list[dict[str, Any]]:
     """The rows of a run's `log.jsonl`, steps strictly increasing, without torn lines."""
-    rows: list[dict[str, Any]] = []
-    for row in _rows(epath.Path(folder) / LOG_FILE):
-        if not rows or row["step"] > rows[-1]["step"]:
-            rows.append(row)
-    return rows
+    return _increasing(_rows(epath.Path(folder) / LOG_FILE))
+
+
+def _increasing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The longest sequence of rows whose steps increase: a damaged step costs its own row, and no other."""
+    steps: list[int] = []
+    chains: list[Any] = []
+    for row in rows:
+        length = bisect_left(steps, row["step"])
+        steps[length : length + 1] = [row["step"]]
+        chains[length : length + 1] = [(row, chains[length - 1] if length else None)]
+    found, chain = [], chains[-1] if chains else None
+    while chain is not None:
+        row, chain = chain
+        found.append(row)
+    return found[::-1]
 
 
 def _rows(path: epath.Path) -> Iterator[dict[str, Any]]:
@@ -114,13 +140,42 @@ def _rows(path: epath.Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and row.keys() >= {"step", "seconds"}:
+        if not isinstance(row, dict):
+            continue
+        step, seconds = row.get("step"), row.get("seconds")
+        if isinstance(step, int) and isinstance(seconds, float | int) and seconds > 0:
             yield row
 
 
 def _line(row: Mapping[str, float]) -> str:
     finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(finite, allow_nan=False) + "\n"
+
+
+class _Events:
+    """TensorBoard events, written at once: tensorboardX's own writer leaves that to a thread that a full disk ends."""
+
+    def __init__(self, folder: epath.Path, start_step: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+        if start_step:
+            self._add(start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars under their names."""
+        for name, value in values.items():
+            self._add(step, summary=scalar(name, value))
+        if time.monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()
 
 
 class _Progress:

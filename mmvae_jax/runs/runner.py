@@ -21,7 +21,7 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
-from mmvae_jax.loop import Diverged, Progress, fit, steps_per_epoch
+from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.plotting.figures import draw_all
@@ -37,6 +37,7 @@ from mmvae_jax.runs.folder import (
     read_config,
     write_config,
     write_whole,
+    writing,
 )
 from mmvae_jax.runs.interrupts import Interrupts
 from mmvae_jax.runs.log import RunLog, read_log
@@ -114,6 +115,7 @@ def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
             f"streaming=on: --data={config.data} is not read tuple by tuple, it cannot be streamed; drop it"
         )
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
+    check_data(model, dataset.test)
     training = config.training
     if not training.steps:
         training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training))
@@ -195,7 +197,8 @@ def _evaluate(
         seconds = log[-1]["seconds"]
         metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.step_size / seconds}
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    figures = draw_all(context, metrics, folder / "figures")
+    with writing(folder / "figures"):
+        figures = draw_all(context, metrics, folder / "figures")
     write_report(folder, record, metrics, figures, versions(), experiment.expected)
     _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
@@ -263,7 +266,8 @@ def _train(config: Config, prepared: Prepared, folder: epath.Path, record: dict[
                 saved = checkpoints.steps()
                 last = f"step {saved[-1]} in {folder / CHECKPOINTS_FOLDER}" if saved else "none yet"
                 raise UserError(f"{error} (last good checkpoint: {last})") from None
-            if stopped and int(state.step) < training.steps:
+            if stopped:
+                checkpoints.wait()
                 _say(f"{stopped}: saved step {int(state.step)}; the same command resumes there")
                 return None
     return state

@@ -1,0 +1,54 @@
+"""Compressed files: how large they say that they become, held against how large they are; no file brings code."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mmvae_jax.errors import UserError
+
+_HARMLESS = 2**28
+_MOST_TIMES = 100
+
+
+def check_unpacked(path: Path, unpacked: int) -> None:
+    """Whether a file unpacks to a size that data have, and not to that of a decompression bomb.
+
+    Pictures, labels and weights shrink a few times at the most; zeros a thousand times.
+
+    Args:
+      path: the file.
+      unpacked: the size that it announces, in bytes.
+
+    Raises:
+      UserError: over 256 MiB and over a hundred times the file's own size.
+    """
+    size = path.stat().st_size
+    if unpacked > max(_HARMLESS, _MOST_TIMES * size):
+        raise UserError(
+            f"{path} has {size} bytes and would unpack to {unpacked}: a decompression bomb, or damaged; "
+            "get it again from where you trust"
+        )
+
+
+def check_archive(path: Path) -> None:
+    """`check_unpacked` of all members of a zip archive, such as a `.npz` file; other files pass.
+
+    Raises:
+      UserError: as `check_unpacked`.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, sum(member.file_size for member in archive.infolist()))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file; what is pickled in it is refused.
+
+    Raises:
+      UserError: as `check_unpacked`.
+      Exception: of any kind, where the file is missing or damaged.
+    """
+    check_archive(path)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
