@@ -62,9 +62,7 @@ def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np
     announced = {name: (shape, kind) for name, shape, kind in _read(whosmat, path)}
     missing = {"X", "y"} - announced.keys()
     if missing:
-        raise UserError(
-            f"SVHN file {path} has no {min(missing)}: is it a whole cropped-digits file? download it again"
-        )
+        raise UserError(f"SVHN file {path} has no {min(missing)}: is it a whole cropped-digits file? download it again")
     (shape, pixels), (count, numbers) = announced["X"], announced["y"]
     if pixels != "uint8" or not numbers.startswith(("uint", "int", "single", "double")):
         raise UserError(f"SVHN file {path} has X of type {pixels} and y of {numbers}: is it a file of cropped digits?")

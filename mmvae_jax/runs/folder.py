@@ -26,9 +26,12 @@ def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
     folder = epath.Path(folder)
     probe = folder / f".{uuid.uuid4().hex}"
     try:
+        str(folder).encode()
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+    except UnicodeEncodeError:
+        raise UserError(f"cannot write to {str(folder)!a}: its name is no text; choose another {flag}") from None
     except FileExistsError:
         raise UserError(f"cannot write to {folder}: it is a file; choose another {flag}") from None
     except OSError as error:
@@ -91,7 +94,8 @@ def write_whole(path: epath.PathLike, text: str) -> None:
     path = epath.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        temporary.write_text(text, encoding="utf-8")
+        # The name of a folder of data may hold bytes that are no text.
+        temporary.write_bytes(text.encode(errors="backslashreplace"))
         temporary.replace(path)
 
 

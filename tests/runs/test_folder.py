@@ -48,7 +48,7 @@ def test_a_folder_is_created_with_its_parents_and_left_empty(tmp_path: Path):
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["file", "file/below", "/proc/self/below", "x" * 300])
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/self/below", "x" * 300, "\udcff"])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write to .*; choose another --out") as error:
