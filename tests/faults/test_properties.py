@@ -77,7 +77,7 @@ def test_any_command_line_is_a_configuration_or_one_line(flags: list[tuple[str, 
         assert config.training.steps >= 0 and config.epochs >= 0
 
 
-@few(60)
+@few(30)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4)),
     layers=st.integers(1, 5),
@@ -98,7 +98,7 @@ def test_pictures_of_any_size_come_back_in_their_size(size, layers: int, kernel:
         assert jax.eval_shape(decoded, jax.random.key(0)).shape == (3, *size)
 
 
-@few(4)
+@few(3)
 @given(arrays(bool, (ROWS, 2)))
 def test_under_any_presence_training_is_finite_or_refused(present: np.ndarray):
     rng = np.random.default_rng(0)
