@@ -1,6 +1,8 @@
 """Whatever configurations and data are given: they are taken and the result is finite, or one line says what is wrong."""
 
 import contextlib
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -51,13 +53,14 @@ def told_in_one_line() -> Iterator[None]:
         assert str(error) and "\n" not in str(error)
 
 
-NUMBERS = [
-    "--seed", "--epochs", "--noise", "--latent-dim", "--steps", "--batch-size", "--learning-rate", "--beta",
-    "--warmup-epochs", "--clip-norm", "--every-minutes", "--every-steps", "--keep-last", "--keep-every",
-    "--test-examples", "--joint-samples", "--log-likelihood-samples", "--probe-train-examples", "--sampler-components",
-    "--classifier.steps", "--classifier.dropout", "--classifier.learning-rate", "--classifier.average",
-]  # fmt: skip
-NAMES = ["--fusion", "--objective", "--prior", "--posterior", "--model", "--preset", "--sampler", "--schedule"]
+def all_flags() -> list[str]:
+    """Every flag of an experiment, read off its help."""
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), pytest.raises(SystemExit):
+        parse(EXPERIMENT.presets, "program", ["--help"])
+    return sorted(set(re.findall(r"--[a-z][a-z.-]+[a-z]", page.getvalue())) - {"--help"})
+
+
 VALUES = st.one_of(
     st.sampled_from(["nan", "inf", "-inf", "-1", "0", "1", "1e308", "1e-320", "9" * 30, "", " ", "None", "\0", "é"]),
     st.integers().map(str),
@@ -65,7 +68,7 @@ VALUES = st.one_of(
     st.text(max_size=5),
 )
 WORDS = st.sampled_from(["mopoe", "poe", "elbo", "dreg", "laplace", "svae", "quick", "paper", "gmm", "constant"])
-FLAGS = st.one_of(st.tuples(st.sampled_from(NUMBERS), VALUES), st.tuples(st.sampled_from(NAMES), WORDS | VALUES))
+FLAGS = st.tuples(st.sampled_from(all_flags()), VALUES | WORDS)
 
 
 @few(120)

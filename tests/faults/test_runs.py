@@ -7,14 +7,16 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.errors import UserError
-from mmvae_jax.runs import load_run, main, runner
+from mmvae_jax.runs import Config, load_run, main, runner
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.log import RunLog, read_log
 from tests.faults import stages
@@ -186,6 +188,23 @@ def test_sigterm_saves_the_step_it_comes_in(
     assert newest(folder) == step and not (folder / "metrics.json").exists()
     assert train(place, folder) == 0
     assert newest(folder) == STEPS and (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_that_are_not_finite_are_refused_before_training(
+    split: str, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    def load(config: Config) -> Dataset:
+        dataset = EXPERIMENT.load(config)
+        x, label = getattr(dataset, split).arrays
+        bad = fixed_split({**x, "b": x["b"].at[7, 1].set(np.nan)}, label)
+        return replace(dataset, train=bad) if split == "train" else replace(dataset, test=bad)
+
+    flags = [*FLAGS, f"--cache={place / 'cache'}", f"--out={tmp_path / 'run'}"]
+    assert main(replace(EXPERIMENT, load=load), flags) == 2
+    (line,) = errors(capfd)
+    assert line.startswith("error: ") and "b: value nan in observed sample 7" in line
+    assert not (tmp_path / "run" / "checkpoints" / "1").exists()
 
 
 @contextmanager
