@@ -49,8 +49,9 @@ def save_in_flight(checkpoints: Checkpoints, state: Any, loss: float) -> None:
         die()
 
 
-def half_a_picture(figure: Figure, path: Path) -> None:
-    if path.stem == "unconditional":
+def half_a_picture(figure: Figure, file: Any) -> None:
+    path = Path(getattr(file, "name", file))
+    if path.name == "unconditional.png":
         os.truncate(path, path.stat().st_size // 2)
         die()
 
