@@ -50,7 +50,7 @@ def save_in_flight(checkpoints: Checkpoints, state: Any, loss: float) -> None:
 
 
 def half_a_picture(figure: Figure, file: Any) -> None:
-    path = Path(getattr(file, "name", file))
+    path = Path(file if isinstance(file, os.PathLike) else file.name)
     if path.name == "unconditional.png":
         os.truncate(path, path.stat().st_size // 2)
         die()
