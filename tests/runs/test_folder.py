@@ -1,12 +1,14 @@
 """A run's folder, and the configuration that a continuation must share."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.runs.folder import check_config, flat_settings, prepare_folder, read_config, write_config
+from mmvae_jax.runs.folder import check_config, flat_settings, held, prepare_folder, read_config, write_config
 
 CONFIG = {"latent_dim": 32, "steps": 100, "model": {"fusion": "poe", "layers": (1, 2)}}
 
@@ -58,3 +60,25 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str)
 
 def test_settings_are_flattened_to_dotted_names():
     assert flat_settings({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}
+
+
+HOLDS = """
+import sys
+from mmvae_jax.runs.folder import held
+with held(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_by_one_run_until_it_ends_or_is_killed(tmp_path: Path):
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="is in use by another run: wait for its end"), held(tmp_path):
+            pass
+        other.kill()
+    with held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
