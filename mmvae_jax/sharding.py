@@ -5,14 +5,14 @@ Everything random is drawn for the whole batch under one `jit`, so the result do
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Int, PyTree
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
@@ -88,45 +88,6 @@ def as_placed(tree: Tree, model_parallel: int) -> Tree:
     if model_parallel == 1:
         return everywhere(tree)
     return _constrained(tree, lambda leaf: _partition(leaf.shape, model_parallel), model_parallel)
-
-
-def by_shares(
-    function: Callable[..., Any], split: Sequence[Array], whole: Sequence[Array], summed: Sequence[bool] = (False,)
-) -> Any:
-    """Under `jit`: `function(*split, *whole)`, of which each device computes the share that it has of a batch.
-
-    For functions that XLA does not know how to divide.
-
-    Args:
-      function: its results are arrays with the batch last, or sums over it.
-      split: arrays with the batch last.
-      whole: arrays that every share needs.
-      summed: of every result, whether it is a sum.
-    """
-    mesh = _mesh()
-    if mesh.size == 1 or split[0].shape[-1] % mesh.size:
-        return function(*split, *whole)
-
-    def share(*arrays: Array) -> Any:
-        results = function(*arrays)
-        if len(summed) == 1:
-            return results
-        return tuple(jax.lax.psum(each, AXES) if add else each for each, add in zip(results, summed, strict=True))
-
-    def last(array: Array) -> PartitionSpec:
-        return PartitionSpec(*(None,) * (array.ndim - 1), AXES)
-
-    shapes = jax.eval_shape(function, *split, *whole)
-    results = tuple(
-        PartitionSpec() if add else last(each) for each, add in zip(jax.tree.leaves(shapes), summed, strict=True)
-    )
-    return jax.shard_map(
-        share,
-        mesh=mesh,
-        in_specs=(*map(last, split), *(PartitionSpec() for _ in whole)),
-        out_specs=results if len(summed) > 1 else results[0],
-        check_vma=False,
-    )(*split, *whole)
 
 
 def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
