@@ -22,10 +22,17 @@ SHAPE = (28, 28, 3)
 ENDLESS = 10**6
 
 
-def polymnist_model(fusion: str, latent: int, modalities: int = 5, subsets: str = "", dtype: str = "float32") -> Model:
+def polymnist_model(
+    fusion: str,
+    latent: int,
+    modalities: int = 5,
+    subsets: str = "",
+    dtype: str = "float32",
+    widths: tuple[int, ...] = WIDTHS,
+) -> Model:
     """The networks of `--preset=paper`: encoders 32-64-128 and a dense layer as wide as the latent space."""
-    encoder = ConvEncoder(WIDTHS, hidden=latent, dtype=jnp.dtype(dtype))
-    decoder = ConvDecoder(SHAPE, WIDTHS[::-1], dtype=jnp.dtype(dtype))
+    encoder = ConvEncoder(widths, hidden=latent, dtype=jnp.dtype(dtype))
+    decoder = ConvDecoder(SHAPE, widths[::-1], dtype=jnp.dtype(dtype))
     names = [f"m{i}" for i in range(modalities)]
     return Model(
         tuple(Modality(n, SHAPE, encoder, decoder, "laplace", 0.75, pixels=True) for n in names),

@@ -15,7 +15,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
-from mmvae_jax.sharding import check_batch_size, placed, split_over_devices
+from mmvae_jax.sharding import check_batch_size, placed, platform, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
 
 # Tuples of a streamed split that are looked at before training.
@@ -92,13 +92,13 @@ def make_stretch(
 
     together, compiled = in_place(loop), in_place(advance)
 
-    def one_by_one(state: TrainState, arrays: PyTree, plan: PyTree, stop: int) -> Tally:
+    def one_by_one(state: TrainState, arrays: PyTree, plan: PyTree, stop: int | Int[Array, ""]) -> Tally:
         tally = start(state, arrays, plan)
-        for _ in range(stop - int(state.step)):
+        for _ in range(int(stop) - int(state.step)):
             tally = compiled(tally, arrays, plan)
         return tally
 
-    def steps(state: TrainState, arrays: PyTree, plan: PyTree, stop: int) -> Tally:
+    def steps(state: TrainState, arrays: PyTree, plan: PyTree, stop: int | Int[Array, ""]) -> Tally:
         nonlocal one_dispatch
         if one_dispatch is None:
             one_dispatch = not slow_in_loops(together.lower(state, arrays, plan, stop))
@@ -111,12 +111,12 @@ def in_place(function: Callable) -> jax.stages.Wrapped:
     """The function compiled so that its result takes the place of its first argument, a state, which is donated."""
     # Without this analysis XLA's CPU compiler copies both of Adam's moments in every step.
     cpu = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    return jax.jit(function, donate_argnums=0, compiler_options=cpu if jax.default_backend() == "cpu" else None)
+    return jax.jit(function, donate_argnums=0, compiler_options=cpu if platform() == "cpu" else None)
 
 
 def slow_in_loops(lowered: jax.stages.Lowered) -> bool:
     """Whether a computation holds XLA's convolution on the CPU."""
-    return jax.default_backend() == "cpu" and "stablehlo.convolution" in lowered.as_text()
+    return platform() == "cpu" and "stablehlo.convolution" in lowered.as_text()
 
 
 def fit(

@@ -25,8 +25,7 @@ class Mixture(NamedTuple):
 
     def select(self, index: Int[Array, "B"]) -> Posterior:
         """The chosen component of every batch element, leaves [B, D]."""
-        chosen = index[None, :, None]
-        return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, chosen, axis=0)[0], self.components)
+        return jax.tree.map(lambda leaf: _chosen(leaf, index), self.components)
 
     def sample(self, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "*K B D"]:
         """Exact draws: a categorical component for every draw, then the component (not differentiable in w)."""
@@ -44,6 +43,20 @@ class Mixture(NamedTuple):
     def batch_size(self) -> int:
         """B."""
         return self.log_weights.shape[1]
+
+
+@jax.custom_vjp
+def _chosen(leaf: Float[Array, "S B D"], index: Int[Array, "B"]) -> Float[Array, "B D"]:
+    return jnp.take_along_axis(leaf, index[None, :, None], axis=0)[0]
+
+
+def _chosen_grads(saved: tuple[Array, Array], g: Array) -> tuple[Array, None]:
+    """Written as a choice: the gradient of a gather is a scatter, which TPUs run element by element."""
+    index, numbers = saved
+    return jnp.where((numbers[:, None] == index)[..., None], g, 0), None
+
+
+_chosen.defvjp(lambda leaf, index: (_chosen(leaf, index), (index, jnp.arange(len(leaf)))), _chosen_grads)
 
 
 class Draws(NamedTuple):

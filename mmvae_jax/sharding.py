@@ -26,22 +26,30 @@ AXES = ("data", "model")
 MIN_SPLIT_ELEMENTS = 2**16
 
 
-def device_mesh(model_parallel: int = 1) -> Mesh:
+def device_mesh(model_parallel: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices of all hosts (and slices), those of a host next to each other, along the axes `data` and `model`.
 
     Args:
       model_parallel: devices along `model`.
+      devices: others than this run's: of machines elsewhere, for which a program is compiled.
 
     Raises:
       UserError: where that does not divide their number.
     """
     devices = sorted(
-        jax.devices(), key=lambda device: (getattr(device, "slice_index", 0), device.process_index, device.id)
+        jax.devices() if devices is None else devices,
+        key=lambda device: (getattr(device, "slice_index", None) or 0, device.process_index, device.id),
     )
     if len(devices) % model_parallel:
         raise UserError(f"model-parallel={model_parallel} on {len(devices)} devices: give a divisor of their number")
     grid = np.array(devices).reshape(-1, model_parallel)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def platform() -> str:
+    """What programs are compiled for, such as `cpu`: by default, or as the mesh that `jax.set_mesh` has named."""
+    named = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if named is None else named.platform
 
 
 def placed(tree: Tree, model_parallel: int = 1) -> Tree:
@@ -59,7 +67,7 @@ def placed(tree: Tree, model_parallel: int = 1) -> Tree:
     def place(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        sharding = NamedSharding(mesh, _partition(leaf.shape, model_parallel))
+        sharding = NamedSharding(mesh, partition(leaf.shape, model_parallel))
         if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             return leaf
         values = np.asarray(leaf)
@@ -87,7 +95,7 @@ def as_placed(tree: Tree, model_parallel: int) -> Tree:
     """Under `jit`: arrays as `placed` splits them; nothing to do on one device."""
     if model_parallel == 1:
         return everywhere(tree)
-    return _constrained(tree, lambda leaf: _partition(leaf.shape, model_parallel), model_parallel)
+    return _constrained(tree, lambda leaf: partition(leaf.shape, model_parallel), model_parallel)
 
 
 def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
@@ -143,17 +151,20 @@ def _mesh(model_parallel: int = 1) -> Mesh | AbstractMesh:
     return device_mesh(model_parallel) if named.empty else named
 
 
-def _constrained(tree: Tree, partition: Callable[[Any], PartitionSpec], model_parallel: int = 1) -> Tree:
+def _constrained(tree: Tree, split: Callable[[Any], PartitionSpec], model_parallel: int = 1) -> Tree:
     mesh = _mesh(model_parallel)
     if mesh.size == 1:
         return tree
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, partition(leaf))), tree)
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, split(leaf))), tree)
 
 
-def _partition(shape: tuple[int, ...], model_parallel: int) -> PartitionSpec:
-    """The largest axis that can be split is, if the array is large."""
+def partition(shape: tuple[int, ...], model_parallel: int) -> PartitionSpec:
+    """How `placed` splits an array: along the largest axis that can be split, if the array is large.
+
+    Kernels of convolutions stay whole: XLA would send the pieces of their gradients round from device to device.
+    """
     able = [axis for axis, size in enumerate(shape) if size % model_parallel == 0]
-    if model_parallel == 1 or not able or np.prod(shape) < MIN_SPLIT_ELEMENTS:
+    if model_parallel == 1 or not able or len(shape) > 2 or np.prod(shape) < MIN_SPLIT_ELEMENTS:
         return PartitionSpec()
     chosen = max(able, key=lambda axis: shape[axis])
     return PartitionSpec(*(AXES[1] if axis == chosen else None for axis in range(len(shape))))

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Where libtpu is installed it would ask which TPU this is.
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
+from jax import lax
 from jaxtyping import Array, Float, Key
 
 from mmvae_jax.networks.operations import conv2d, conv_transpose2d, dense
@@ -86,24 +87,29 @@ class Dense(nn.Module):
         return dense(x, kernel) + bias[:, None]
 
 
-# Pictures of so many channels are turned by a stack, a loop of its own on the CPU. A transpose is merged into the
+# Pictures of so many channels are turned by a stack on the CPU, a loop of its own. A transpose is merged into the
 # windows and likelihoods that read it, which then read from a distance; of many channels a stack is a large program.
 _FEW_CHANNELS = 4
 
 
 def planes(x: Float[Array, "B H W C"]) -> Float[Array, "C H W B"]:
     """Images as the layers take them."""
-    if x.shape[3] > _FEW_CHANNELS:
-        return x.transpose(3, 1, 2, 0)
-    return jnp.stack([x[..., c].transpose(1, 2, 0) for c in range(x.shape[3])])
+    return _turned(x, x.shape[3], lambda x: jnp.stack([x[..., c].transpose(1, 2, 0) for c in range(x.shape[3])]))
 
 
 @jax.custom_vjp
 def images(x: Float[Array, "C H W B"]) -> Float[Array, "B H W C"]:
     """Planes as images again."""
-    if len(x) > _FEW_CHANNELS:
-        return x.transpose(3, 1, 2, 0)
-    return jnp.stack([plane.transpose(2, 0, 1) for plane in x], 3)
+    return _turned(x, len(x), lambda x: jnp.stack([plane.transpose(2, 0, 1) for plane in x], 3))
 
 
 images.defvjp(lambda x: (images(x), None), lambda _, g: (planes(g),))
+
+
+def _turned(x: Array, channels: int, stacked: Callable[[Array], Array]) -> Array:
+    """The first and the last axis exchanged, in the form that suits the platform."""
+
+    def transpose(x: Array) -> Array:
+        return x.transpose(3, 1, 2, 0)
+
+    return lax.platform_dependent(x, cpu=stacked if channels <= _FEW_CHANNELS else transpose, default=transpose)

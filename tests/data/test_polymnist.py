@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,8 @@ from mmvae_jax.data.polymnist import (
     background_signal,
     backgrounds_from,
     compose_dataset,
+    crops_by_products,
+    crops_by_slices,
     embedded_backgrounds,
     polymnist,
 )
@@ -70,6 +73,15 @@ def test_crops_reach_every_place_of_the_background(background_folder):
     assert corner.min(axis=(0, 2)).tolist() == [0] * 5
     assert corner[:, :, 0].max(axis=0).tolist() == [1, 2, 3, 4, 5]
     assert corner[:, :, 1].max(axis=0).tolist() == [12] * 5
+
+
+def test_what_a_tpu_crops_is_what_others_crop():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (41, 67, 3), dtype=np.uint8)
+    corner = np.array([[0, 0], [13, 39], [0, 39], [13, 0], *rng.integers(0, (14, 40), (12, 2))], np.int32)
+    found = crops_by_products(jnp.asarray(picture), jnp.asarray(corner))
+    np.testing.assert_array_equal(found, crops_by_slices(jnp.asarray(picture), jnp.asarray(corner)))
+    np.testing.assert_array_equal(found[1], picture[13:41, 39:67])
 
 
 def test_every_digit_comes_once_an_epoch_in_every_modality(embedded):
