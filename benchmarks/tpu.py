@@ -145,7 +145,7 @@ def evaluations(model: Model, split: Split, mesh: Mesh) -> Iterator[tuple[str, C
 
         def compiled(function: Any = function, arguments: Any = arguments) -> jax.stages.Compiled:
             with jax.set_mesh(mesh):
-                return function.lower(*arguments).compile()
+                return function.__wrapped__.lower(*arguments).compile()
 
         yield name, compiled
 

@@ -15,7 +15,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
-from mmvae_jax.sharding import check_batch_size, placed, platform, split_over_devices
+from mmvae_jax.sharding import check_batch_size, over_all_devices, placed, platform, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
 
 # Tuples of a streamed split that are looked at before training.
@@ -100,9 +100,10 @@ def make_stretch(
 
     def steps(state: TrainState, arrays: PyTree, plan: PyTree, stop: int | Int[Array, ""]) -> Tally:
         nonlocal one_dispatch
-        if one_dispatch is None:
-            one_dispatch = not slow_in_loops(together.lower(state, arrays, plan, stop))
-        return (together if one_dispatch else one_by_one)(state, arrays, plan, stop)
+        with over_all_devices(training.model_parallel):
+            if one_dispatch is None:
+                one_dispatch = not slow_in_loops(together.lower(state, arrays, plan, stop))
+            return (together if one_dispatch else one_by_one)(state, arrays, plan, stop)
 
     return steps
 

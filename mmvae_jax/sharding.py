@@ -5,14 +5,15 @@ Everything random is drawn for the whole batch under one `jit`, so the result do
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
@@ -98,6 +99,50 @@ def as_placed(tree: Tree, model_parallel: int) -> Tree:
     return _constrained(tree, lambda leaf: partition(leaf.shape, model_parallel), model_parallel)
 
 
+def over_all_devices(model_parallel: int = 1) -> AbstractContextManager:
+    """Programs called within are those of all devices, whose shares of a batch `by_shares` tells apart.
+
+    On one device nothing changes, nor where `jax.set_mesh` has named the devices.
+    """
+    mesh = _mesh(model_parallel)
+    return jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else nullcontext()
+
+
+def by_shares(
+    function: Callable[..., Any], split: Sequence[Array], whole: Sequence[Array], summed: Sequence[bool] = (False,)
+) -> Any:
+    """`function(*split, *whole)`; within `over_all_devices` each device computes the share that it has of a batch.
+
+    For functions that XLA does not know how to divide: it would gather all shares on every device.
+
+    Args:
+      function: its results are arrays with the batch last, or sums over it.
+      split: arrays with the batch last.
+      whole: arrays that every share needs.
+      summed: of every result, whether it is a sum.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or split[0].shape[-1] % mesh.size:
+        return function(*split, *whole)
+
+    def share(*arrays: Array) -> Any:
+        results, form = jax.tree.flatten(function(*arrays))
+        added = [jax.lax.psum(each, AXES) if add else each for each, add in zip(results, summed, strict=True)]
+        return jax.tree.unflatten(form, added)
+
+    def last(array: Any) -> PartitionSpec:
+        return PartitionSpec(*(None,) * (array.ndim - 1), AXES)
+
+    results, form = jax.tree.flatten(jax.eval_shape(function, *split, *whole))
+    specs = [PartitionSpec() if add else last(each) for each, add in zip(results, summed, strict=True)]
+    return jax.shard_map(
+        share,
+        in_specs=(*map(last, split), *(PartitionSpec() for _ in whole)),
+        out_specs=jax.tree.unflatten(form, specs),
+        check_vma=False,
+    )(*split, *whole)
+
+
 def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
     """Compiles a function of batches: each device takes its share of them, and all hosts get the whole result.
 
@@ -106,12 +151,18 @@ def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tre
     """
 
     def decorate(function: Callable[Arguments, Tree]) -> Callable[Arguments, Tree]:
+        @functools.partial(jax.jit, static_argnums=static)
         @functools.wraps(function)
         def shared(*arguments: Any) -> Any:
             split = [split_over_devices(each) if isinstance(each, Batch) else each for each in arguments]
             return everywhere(function(*split))  # pyright: ignore[reportCallIssue]
 
-        return jax.jit(shared, static_argnums=static)
+        @functools.wraps(shared)
+        def on_all(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Tree:
+            with over_all_devices():
+                return shared(*arguments, **keywords)
+
+        return on_all
 
     return decorate
 

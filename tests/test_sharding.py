@@ -86,7 +86,7 @@ def test_what_cannot_be_divided_is_refused(monkeypatch):
     check_batch_size(16)
     with pytest.raises(UserError, match="batch-size=15 on 2 devices: give a multiple"):
         check_batch_size(15)
-    with pytest.raises(UserError, match="batch-size=15 of each of 3 parts"):
+    with pytest.raises(UserError, match=r"batch-size=15 \(each of 3 parts\) on 2"):
         check_batch_size(15, accumulate=3)
     with pytest.raises(UserError, match="model-parallel=2 on 1 devices: give a divisor"):
         device_mesh(2)

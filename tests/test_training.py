@@ -355,8 +355,8 @@ def test_models_that_need_pairs_refuse_data_without_any():
 
 def test_steps_per_epoch_drops_the_incomplete_batch():
     split = fixed_split(DATA, jnp.zeros(N, int))
-    assert steps_per_epoch(split, 8) == 6
-    assert steps_per_epoch(split, 50) == 1
+    assert steps_per_epoch(split, Training(batch_size=8)) == 6
+    assert steps_per_epoch(split, Training(batch_size=50)) == 1
     plan = split.plan(split.arrays, jax.random.key(0))
     assert sorted(np.asarray(plan["index"])) == list(range(N))
 

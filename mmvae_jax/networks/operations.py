@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from mmvae_jax.errors import UserError
 from mmvae_jax.networks.products import correlate, product, spread
 from mmvae_jax.networks.windows import Pair, Windows, conv_size, pair
+from mmvae_jax.sharding import by_shares
 
 
 def conv2d(
@@ -122,16 +123,23 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
 
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def apply(at, x, kernel):
-        return lax.platform_dependent(x, kernel, cpu=partial(cpu, at), default=partial(default, at))
+        def in_shares(x: Array, kernel: Array) -> Array:
+            return by_shares(partial(cpu, at), (x,), (kernel,))
+
+        return lax.platform_dependent(x, kernel, cpu=in_shares, default=partial(default, at))
 
     def forward(at, x, kernel):
         return apply(at, x, kernel), (x, kernel)
 
     def backward(at, saved, g):
-        def gradients(form: Callable) -> Callable:
-            return lambda x, kernel, g: jax.vjp(partial(form, at), x, kernel)[1](g)
+        def gradients(form: Callable, x: Array, g: Array, kernel: Array) -> tuple[Array, Array]:
+            return jax.vjp(partial(form, at), x, kernel)[1](g)
 
-        return lax.platform_dependent(*saved, g, cpu=gradients(cpu), default=gradients(default))
+        def in_shares(x: Array, g: Array, kernel: Array) -> tuple[Array, Array]:
+            return by_shares(partial(gradients, cpu), (x, g), (kernel,), summed=(False, True))
+
+        x, kernel = saved
+        return lax.platform_dependent(x, g, kernel, cpu=in_shares, default=partial(gradients, default))
 
     apply.defvjp(forward, backward)
     return apply

@@ -194,19 +194,22 @@ def test_a_signal_to_one_stops_all_and_a_lost_one_ends_all(tmp_path):
 
 
 POLYMNIST = ["-m", "experiments.polymnist"]
+# A small learning rate: at a large one Adam turns the rounding of sums in another order into another run.
 SHORT = [
-    "--steps=60", "--test-examples=200", "--log-likelihood-examples=64", "--joint-samples=1000", "--classifier.steps=200",
+    "--steps=400", "--learning-rate=3e-5", "--widths", "8", "--hidden=32", "--latent-dim=16", "--test-examples=200",
+    "--probe-train-examples=200", "--joint-samples=1000", "--log-likelihood-examples=64", "--log-likelihood-samples=10",
+    "--classifier.steps=200",
 ]  # fmt: skip
 
 
 @pytest.mark.slow
 def test_two_processes_of_two_devices_train_and_measure_what_one_does(tmp_path):
     metrics = {}
-    for processes, devices in ((2, 2), (1, 1)):
+    for processes, devices in ((1, 1), (2, 2)):
         out = tmp_path / str(processes)
         run = Run(processes, POLYMNIST, *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices)
         assert run.end() == 0, run.said
-        assert (out / "report.html").is_file() and last_step(out) == 60
+        assert (out / "report.html").is_file() and last_step(out) == 400
         metrics[processes] = json.loads((out / "metrics.json").read_text())
     assert metrics[1].keys() == metrics[2].keys()
     for name, value in metrics[1].items():
