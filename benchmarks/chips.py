@@ -84,9 +84,9 @@ def exchange_seconds(chip: Chip, mesh: Mesh, collective: Collective) -> float:
     """
     if collective.group < 2:
         return 0.0
-    whole, links, hops = _extent(mesh.devices.ravel()), 1, collective.group - 1
+    whole, links, hops = _extent(mesh.devices.ravel().tolist()), 1, collective.group - 1
     if collective.apart == 1:
-        axes = list(zip(_extent(mesh.devices.ravel()[: collective.group]), whole, strict=True))
+        axes = list(zip(_extent(mesh.devices.ravel()[: collective.group].tolist()), whole, strict=True))
         closed = [n == full and n % chip.closed == 0 for n, full in axes]
         links = sum((2 if ring else 1) for (n, _), ring in zip(axes, closed, strict=True) if n > 1)
         hops = sum(n / 2 if ring else n - 1 for (n, _), ring in zip(axes, closed, strict=True))

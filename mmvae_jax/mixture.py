@@ -45,18 +45,25 @@ class Mixture(NamedTuple):
         return self.log_weights.shape[1]
 
 
-@jax.custom_vjp
-def _chosen(leaf: Float[Array, "S B D"], index: Int[Array, "B"]) -> Float[Array, "B D"]:
+def _taken(leaf: Float[Array, "S B D"], index: Int[Array, "B"]) -> Float[Array, "B D"]:
     return jnp.take_along_axis(leaf, index[None, :, None], axis=0)[0]
 
 
-def _chosen_grads(saved: tuple[Array, Array], g: Array) -> tuple[Array, None]:
-    """Written as a choice: the gradient of a gather is a scatter, which TPUs run element by element."""
-    index, numbers = saved
-    return jnp.where((numbers[:, None] == index)[..., None], g, 0), None
+def _chosen_gradient(saved: tuple[Array, Array], g: Array) -> tuple[Array, None]:
+    """The gradient of a gather is a scatter, which TPUs run element by element; for them it is written as a choice."""
+    leaf, index = saved
+
+    def scattered(index: Array, g: Array) -> Array:
+        return jax.linear_transpose(lambda leaf: _taken(leaf, index), leaf)(g)[0]
+
+    def choice(index: Array, g: Array) -> Array:
+        return jnp.where((jnp.arange(len(leaf))[:, None] == index)[..., None], g, 0)
+
+    return jax.lax.platform_dependent(index, g, tpu=choice, default=scattered), None
 
 
-_chosen.defvjp(lambda leaf, index: (_chosen(leaf, index), (index, jnp.arange(len(leaf)))), _chosen_grads)
+_chosen = jax.custom_vjp(_taken)
+_chosen.defvjp(lambda leaf, index: (_taken(leaf, index), (leaf, index)), _chosen_gradient)
 
 
 class Draws(NamedTuple):
