@@ -66,13 +66,10 @@ def placed(tree: Tree, model_parallel: int = 1) -> Tree:
         return tree
 
     def place(leaf: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         sharding = NamedSharding(mesh, partition(leaf.shape, model_parallel))
         if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             return leaf
-        values = np.asarray(leaf)
-        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+        return _put(leaf, sharding)
 
     return jax.tree.map(place, tree)
 
@@ -159,12 +156,35 @@ def on_all_devices(static: tuple[int, ...]) -> Callable[[Callable[Arguments, Tre
 
         @functools.wraps(shared)
         def on_all(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Tree:
+            known = [each if i in static else _known_to_all(each) for i, each in enumerate(arguments)]
             with over_all_devices():
-                return shared(*arguments, **keywords)
+                return shared(*known, **keywords)
 
         return on_all
 
     return decorate
+
+
+def _known_to_all(tree: Tree) -> Tree:
+    """Arrays of one device put on all, whole: else XLA may choose to split them as JAX cannot say."""
+    mesh = device_mesh()
+    if mesh.size == 1:
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def known(leaf: Any) -> jax.Array:
+        spread = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) == mesh.size
+        return leaf if spread else _put(leaf, sharding)
+
+    return jax.tree.map(known, tree)
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """An array equal on every host, on all devices."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    values = np.asarray(leaf)
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
 
 def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
