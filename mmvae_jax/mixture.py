@@ -49,17 +49,22 @@ def _taken(leaf: Float[Array, "S B D"], index: Int[Array, "B"]) -> Float[Array, 
     return jnp.take_along_axis(leaf, index[None, :, None], axis=0)[0]
 
 
+def chosen_by_scatter(
+    leaf: Float[Array, "S B D"], index: Int[Array, "B"], g: Float[Array, "B D"]
+) -> Float[Array, "S B D"]:
+    """Zeros but for `g` where the index points: the gradient of a choice."""
+    return jax.linear_transpose(lambda leaf: _taken(leaf, index), leaf)(g)[0]
+
+
+def chosen_by_comparison(
+    leaf: Float[Array, "S B D"], index: Int[Array, "B"], g: Float[Array, "B D"]
+) -> Float[Array, "S B D"]:
+    """`chosen_by_scatter` for TPUs, which run a scatter element by element."""
+    return jnp.where((jnp.arange(len(leaf))[:, None] == index)[..., None], g, 0)
+
+
 def _chosen_gradient(saved: tuple[Array, Array], g: Array) -> tuple[Array, None]:
-    """The gradient of a gather is a scatter, which TPUs run element by element; for them it is written as a choice."""
-    leaf, index = saved
-
-    def scattered(index: Array, g: Array) -> Array:
-        return jax.linear_transpose(lambda leaf: _taken(leaf, index), leaf)(g)[0]
-
-    def choice(index: Array, g: Array) -> Array:
-        return jnp.where((jnp.arange(len(leaf))[:, None] == index)[..., None], g, 0)
-
-    return jax.lax.platform_dependent(index, g, tpu=choice, default=scattered), None
+    return jax.lax.platform_dependent(*saved, g, tpu=chosen_by_comparison, default=chosen_by_scatter), None
 
 
 _chosen = jax.custom_vjp(_taken)

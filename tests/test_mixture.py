@@ -11,7 +11,7 @@ from scipy import stats
 
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.laplace import Laplace
-from mmvae_jax.mixture import Mixture, draw, stratified_components
+from mmvae_jax.mixture import Mixture, chosen_by_comparison, chosen_by_scatter, draw, stratified_components
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 S, B, D = 4, 6, 3
@@ -149,3 +149,12 @@ def test_all_components_are_drawn_with_their_weights():
     np.testing.assert_allclose(points.weights, WEIGHTS.T, rtol=1e-6)
     near = jnp.abs(points.z - q.components.mean) / jnp.exp(0.5 * q.components.log_var)
     assert float(near.max()) < 5
+
+
+def test_a_tpu_s_gradient_of_a_choice_is_the_others():
+    leaf, g = jnp.asarray(np.random.default_rng(0).normal(size=(S, B, D))), jnp.arange(1.0, B * D + 1).reshape(B, D)
+    index = jnp.array([3, 0, 1, 1, 2, 3])
+    by_comparison, by_scatter = chosen_by_comparison(leaf, index, g), chosen_by_scatter(leaf, index, g)
+    np.testing.assert_array_equal(by_comparison, by_scatter)
+    np.testing.assert_array_equal(by_comparison[index, jnp.arange(B)], g)
+    assert by_comparison.sum() == g.sum()
