@@ -217,7 +217,7 @@ def steps_over_devices(batches: Tree) -> Tree:
 
 
 def _mesh(model_parallel: int = 1) -> Mesh | AbstractMesh:
-    """All devices, or those that `jax.set_mesh` has named: that is how a program is compiled for machines elsewhere."""
+    """All devices, or those that `jax.set_mesh` has named: `over_all_devices`, or machines elsewhere to compile for."""
     named = jax.sharding.get_abstract_mesh()
     return device_mesh(model_parallel) if named.empty else named
 
