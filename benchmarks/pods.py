@@ -71,7 +71,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for axes in (left, right):
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
-    right.legend()
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Compiled and predicted, not run")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
