@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import distrax
 import flax.linen as nn
@@ -23,6 +23,7 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.networks.inference import Bridge, InferenceNetwork
 from mmvae_jax.posteriors import POSTERIORS, Family, Posterior
 from mmvae_jax.priors import PRIORS, Density, Prior
+from mmvae_jax.sharding import of_rows
 
 Params = PyTree[Array]
 
@@ -408,9 +409,8 @@ class Model:
             if private is None:
                 raise ValueError(f"{modality.name} has a private latent: decode needs its values")
             z = jnp.concatenate([z, private[modality.name]], -1)
-        flat: Any = modality.decoder.apply({"params": params["decoders"][modality.name]}, z.reshape(-1, z.shape[-1]))
-        flat = flat.astype(jnp.float32)
-        return flat.reshape(*z.shape[:-1], *flat.shape[1:])
+        weights = {"params": params["decoders"][modality.name]}
+        return of_rows(lambda rows: cast("Array", modality.decoder.apply(weights, rows)).astype(jnp.float32), z)
 
     def _check_fusion(self) -> None:
         """That the fusion takes this many modalities, the posterior and the prior."""

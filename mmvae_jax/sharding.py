@@ -79,9 +79,10 @@ def whole(tree: Tree) -> Tree:
     return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, jax.jit(everywhere)(tree))
 
 
-def split_over_devices(batch: Tree) -> Tree:
-    """Under `jit`: arrays split along their first axis over all devices; nothing to do on one."""
-    return _constrained(batch, lambda leaf: PartitionSpec(AXES) if leaf.ndim else PartitionSpec())
+def split_over_devices(batch: Tree, axis: int = 0) -> Tree:
+    """Under `jit`: arrays split along their first axis, or another, over all devices; nothing to do on one."""
+    split = PartitionSpec(*(None,) * axis, AXES)
+    return _constrained(batch, lambda leaf: split if leaf.ndim else PartitionSpec())
 
 
 def everywhere(tree: Tree) -> Tree:
@@ -103,6 +104,19 @@ def over_all_devices(model_parallel: int = 1) -> AbstractContextManager:
     """
     mesh = _mesh(model_parallel)
     return jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else nullcontext()
+
+
+def of_rows(function: Callable[[Array], Array], values: Array) -> Array:
+    """A function of [N, D] on [..., B, D], whatever axes come before: samples, experts.
+
+    On several devices the batch comes outermost where the axes are merged, so that it stays split: else every device
+    would compute all of it.
+    """
+    outermost = values.ndim > 2 and _mesh().size > 1
+    values = jnp.moveaxis(values, -2, 0) if outermost else values
+    rows = function(values.reshape(-1, values.shape[-1]))
+    result = rows.reshape(*values.shape[:-1], *rows.shape[1:])
+    return jnp.moveaxis(result, 0, values.ndim - 2) if outermost else result
 
 
 def by_shares(

@@ -16,6 +16,7 @@ from mmvae_jax.inputs import checked
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.inference import InferenceNetwork
+from mmvae_jax.sharding import of_rows
 
 Data = Num[Array, "B ..."] | Num[np.ndarray, "B ..."]
 
@@ -63,8 +64,8 @@ class CVAE:
     def decode(self, params: Params, z: Float[Array, "K B D"], y: Data) -> distrax.Distribution:
         """p(x|z, y), one batch entry per element of x."""
         z = self._with_features(params, z, y)
-        output = jnp.asarray(self.target.decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1])))
-        return self.target.distribution(output.reshape(*z.shape[:-1], *output.shape[1:]))
+        weights = {"params": params["decoder"]}
+        return self.target.distribution(of_rows(lambda rows: jnp.asarray(self.target.decoder.apply(weights, rows)), z))
 
     def loss(self, params: Params, key: Key[Array, ""], x: Data, y: Data) -> Float[Array, ""]:
         """The negative bound `E_q[log p(x|z, y)] - KL(q(z|x, y) || N(0, I))` in nats, averaged over the batch."""

@@ -15,7 +15,7 @@ from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.classifiers import Classifier, classify
 from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.priors import Density
-from mmvae_jax.sharding import on_all_devices
+from mmvae_jax.sharding import on_all_devices, split_over_devices
 
 Modules = tuple[nn.Module, ...]
 
@@ -141,4 +141,5 @@ def _joint_classes(
     key: Key[Array, ""],
     sampler: Density | None,
 ) -> Int[Array, "N M"]:
-    return _classes(model, modules, params, weights, model.draw_prior(params, key, size, sampler))
+    latents = split_over_devices(model.draw_prior(params, key, size, sampler))
+    return _classes(model, modules, params, weights, latents)

@@ -22,7 +22,7 @@ from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.model import Codes, Model, Params
-from mmvae_jax.sharding import on_all_devices
+from mmvae_jax.sharding import on_all_devices, split_over_devices
 
 Masks = Bool[np.ndarray, "R M"]
 
@@ -201,9 +201,9 @@ def _log_weights(
     """log w of one sample for every key."""
     shared_keys, private_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     q = model.given(params, codes, batch.present, proposal)
-    z = jax.vmap(q.sample)(shared_keys)
+    z = split_over_devices(jax.vmap(q.sample)(shared_keys), axis=1)
     private, private_ratios = _propose_private(model, codes, proposal, private_keys, len(z))
-    terms = model.log_likelihoods(params, z, batch, private)
+    terms = model.log_likelihoods(params, z, batch, split_over_devices(private, axis=1))
     if not corrected:
         return jnp.sum(terms, axis=-1, where=target)
     ratio = model.generative_prior(params).log_prob(z) - q.log_prob(z)
