@@ -12,9 +12,11 @@ from typing import NamedTuple, NoReturn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.rollcall import call_roll
+from mmvae_jax.sharding import AXES, device_mesh, everywhere
 
 # A host that says nothing for so long is taken for lost; JAX's own default is longer than most patience.
 _HEARTBEAT_SECONDS = 30
@@ -114,14 +116,28 @@ def join(distributed: str = "auto", timeout: int = 120) -> None:
     if isinstance(found, Place):
         call_roll(found.address, found.process, found.count, timeout)
         initialize(found.address, found.count, found.process, cluster_detection_method="deactivate")
+        _connect()
         return
     try:
         initialize()
+        _connect()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"processes started by {found} do not find each other ({one_line(error)}): give "
             "--distributed=HOST:PORT,ID,COUNT, or --distributed=off"
         ) from error
+
+
+def _connect() -> None:
+    """The first collectives, while all processes are in step.
+
+    On CPUs they make connections for which nobody waits longer than half a minute: too short where one host reads its
+    data more slowly than another. Those that follow wait as long as it takes.
+    """
+    wait_for_all("joined")
+    sharding = NamedSharding(device_mesh(), PartitionSpec(AXES))
+    ones = jax.make_array_from_callback((jax.device_count(),), sharding, lambda index: np.ones(1))
+    jax.block_until_ready(jax.jit(everywhere)(ones))
 
 
 def first_process() -> bool:
