@@ -10,7 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
+from mmvae_jax.evaluation.accuracy import predictions
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
@@ -84,6 +86,20 @@ def _coherence(context: Context, own: bool) -> Values:
     }
 
 
+def _accuracy(context: Context) -> Values:
+    """Of labels, given subsets without them."""
+    model, test = context.model, context.judged
+    key, found = jax.random.fold_in(context.key, 3), {}
+    for m, modality in enumerate(model.modalities):
+        masks = context.masks[~context.masks[:, m]]
+        if modality.discrete and modality.shape == () and len(masks):
+            told = predictions(model, context.params, key, test, masks, modality.name)
+            given = [subsets.label(mask, model.names) for mask in masks]
+            right = told == np.asarray(test.x[modality.name])
+            found |= _labelled([f"{label}->{modality.name}" for label in given], right)
+    return found
+
+
 def _synergy(context: Context) -> Values:
     """How often the oracle reads the right digit off what is generated and joined (SVAE paper 2021, section 5)."""
     join, oracle = context.dataset.join, context.oracle
@@ -123,6 +139,13 @@ METRICS: dict[str, Metric] = {
         by_subset=True,
         fraction=True,
         applies=has_classes,
+    ),
+    "accuracy": Metric(
+        _accuracy,
+        "Accuracy",
+        "fraction of labels told",
+        by_subset=True,
+        fraction=True,
     ),
     "synergy": Metric(
         _synergy,
