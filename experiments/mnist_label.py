@@ -2,6 +2,7 @@
 
     python -m experiments.mnist_label --model=mvae
     python -m experiments.mnist_label --model=mvae --supervision=0.05
+    python -m experiments.mnist_label --model=jmvae --alpha=0.01
     python -m experiments.mnist_label --model=mvae --preset=paper --data=<folder with mnist/>
 
 Expected (Table 1, full MNIST): log p(x) of the image near -91 nats, of both modalities 0.2 below it.

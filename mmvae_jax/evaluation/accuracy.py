@@ -43,6 +43,24 @@ def predictions(
     return np.concatenate(pieces, 1)[:, : len(batch.label)]
 
 
+def matches(
+    told: Int[np.ndarray, "B *L"], truth: Int[np.ndarray, "B *L"], end: int
+) -> dict[str, Bool[np.ndarray, "_"]]:
+    """Whether labels are right; of strings, whether every symbol is, together ("") and by place ("/1", "/2", ...).
+
+    Args:
+      told: what was generated.
+      truth: the tuples' own.
+      end: the symbol that ends a string; neither it nor padding counts.
+    """
+    right = told == truth
+    if truth.ndim == 1:
+        return {"": right}
+    counts = (truth >= 0) & (truth != end)
+    places = {f"/{t + 1}": right[counts[:, t], t] for t in range(truth.shape[1]) if counts[:, t].any()}
+    return {"": right[counts], **places} if places else {}
+
+
 @on_all_devices(static=(0, 1))
 def _predicted(
     model: Model, target: str, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
