@@ -12,7 +12,7 @@ from typing import Any
 import distrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Float, Int, Num
 
 DistributionFn = Callable[[Any, float], distrax.Distribution]
 # Of a decoder of one symbol after another: logits [*K, B, L, C], given what is pushed to be taken on the way.
@@ -88,10 +88,10 @@ class Autoregressive(distrax.Distribution):
         """The string that greedy decoding finds."""
         return _ended(self._logits())
 
-    def _sample_n(self, key: Key[Array, ""], n: int) -> Int[Array, "n *K L"]:
+    def _sample_n(self, key: Array, n: int) -> Int[Array, "n *K L"]:
         shape = jax.eval_shape(self._logits).shape
 
-        def draw(key: Key[Array, ""]) -> Int[Array, "*K L"]:
+        def draw(key: Array) -> Int[Array, "*K L"]:
             noise = jax.random.gumbel(key, shape)
             return _ended(self._logits(noise) + noise)
 

@@ -1,6 +1,6 @@
 """Recurrent networks of strings: a bidirectional encoder, a decoder of one symbol after another (Wu & Goodman 2018)."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class RecurrentDecoder(nn.Module):
             push = jnp.zeros((len(z), self.length, self.categories))
         states = tuple(nn.tanh(nn.Dense(self.hidden)(z)) for _ in range(self.layers))
         start = jnp.full(len(z), self.categories)
-        return nn.RNN(_Step(self.categories, self.hidden))(push, initial_carry=(z, states, start))
+        return cast("Array", nn.RNN(_Step(self.categories, self.hidden))(push, initial_carry=(z, states, start)))
 
 
 class _Step(nn.RNNCellBase):

@@ -51,8 +51,8 @@ def test_training_canvases_are_new_in_every_epoch_and_test_canvases_never(datase
     def canvases(split, seed):
         return {image.tobytes() for image in np.asarray(take(split, jax.random.key(seed), split.size).x["image"])}
 
-    # Apart from the blank one.
-    assert len(canvases(dataset.train, 0) & canvases(dataset.train, 1)) <= 1
+    # Apart from the blank one, and a few of the 40 digits that stand alone.
+    assert len(canvases(dataset.train, 0) & canvases(dataset.train, 1)) < 10
     assert canvases(dataset.test, 0) == canvases(dataset.test, 1)
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from experiments import baselines, binary_mnist_label, fashion_label, mnist_label
+from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.baselines import main as compare_baselines
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main, prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 TINY = [
     "--hidden", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "3", "--log-likelihood-samples", "2",
     "--log-likelihood-examples", "8", "--test-examples", "40", "--probe-train-examples", "60", "--joint-samples", "20",
@@ -40,11 +42,31 @@ def test_paper_presets_are_the_papers(experiment):
         "constant",
     )
     assert paper.own.validation == 1 / 6 and paper.evaluation.log_likelihood_samples == 1000
-    prepared = prepare(experiment, paper)
-    # 4,000 embedded training images, of which a sixth is set aside: 33 steps an epoch.
-    assert (prepared.training.steps, prepared.training.anneal_steps) == (500 * 33, 200 * 33)
-    beta = [float(prepared.training.beta_at(step)) for step in (0, 3300, 6600, 16_000)]
-    np.testing.assert_allclose(beta, [0, 0.5, 1, 1], atol=1e-6)
+
+
+def test_annealing_takes_a_share_of_the_epochs_unless_steps_are_given():
+    """4,000 embedded training images, of which a sixth is set aside: 33 steps an epoch."""
+    tiny = ("--preset=paper", "--hidden=8", "--latent-dim=4")
+    training = prepare(mnist_label.EXPERIMENT, config(mnist_label.EXPERIMENT, *tiny)).training
+    assert (training.steps, training.anneal_steps) == (500 * 33, 200 * 33)
+    np.testing.assert_allclose(
+        [float(training.beta_at(step)) for step in (0, 3300, 6600, 16_000)], [0, 0.5, 1, 1], atol=1e-6
+    )
+    given = prepare(
+        mnist_label.EXPERIMENT, config(mnist_label.EXPERIMENT, *tiny, "--steps=7", "--anneal-steps=3")
+    ).training
+    assert (given.steps, given.anneal_steps) == (7, 3)
+
+
+def test_a_negative_annealing_is_refused():
+    with pytest.raises(UserError, match="anneal-epochs=-1: give 0"):
+        config(mnist_label.EXPERIMENT, "--anneal-epochs=-1")
+
+
+@pytest.mark.parametrize("experiment", baselines.EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_every_modality_may_have_a_latent_of_its_own(experiment):
+    chosen = config(experiment, "--private-dim=3")
+    assert [m.private_dim for m in experiment.modalities(chosen, experiment.load(chosen))] == [3, 3]
 
 
 def test_binarisation_is_a_flag_and_the_modality_says_so():

@@ -13,6 +13,7 @@ from mmvae_jax.model import Model
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main, prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 TINY = [
     "--latent-dim", "4", "--hidden", "8", "--widths", "2", "2", "4", "--batch-size", "16", "--steps", "3",
     "--pairings", "1", "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",
@@ -38,6 +39,8 @@ def test_paper_mmvae_preset_is_shis(arguments):
     assert (model.latent_dim, model.fusion, model.posterior, model.prior) == (20, "moe", "laplace", "learned_scale")
     assert (training.objective, training.options.importance_samples) == ("dreg_loose", 30)
     assert (training.batch_size, training.learning_rate, paper.epochs, paper.own.pairings) == (128, 1e-3, 30, 30)
+    private = config("--private-dim=3")
+    assert [m.private_dim for m in EXPERIMENT.modalities(private, EXPERIMENT.load(private))] == [3, 3]
     prepared = prepare(EXPERIMENT, paper)
     assert {m.likelihood for m in prepared.model.modalities} == {"laplace"}
     # What is possible with this scale, and is not with one of 0.75, is the slides' log-likelihood.

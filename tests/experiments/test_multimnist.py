@@ -12,6 +12,7 @@ from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--units", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "3",
     "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",
@@ -27,6 +28,9 @@ def test_paper_preset_and_networks_are_the_papers():
     paper = config("--preset=paper", "--model=mvae")
     assert (paper.epochs, paper.anneal_epochs, paper.architecture.latent_dim) == (500, 200, 100)
     assert (paper.training.batch_size, paper.training.learning_rate) == (100, 1e-3)
+    own = config("--private-dim=3", "--string-weight=7")
+    image, string = EXPERIMENT.modalities(own, EXPERIMENT.load(own))
+    assert (image.private_dim, string.private_dim, image.weight, string.weight) == (3, 3, 1, 7)
     model = replace(paper.architecture, modalities=EXPERIMENT.modalities(paper, EXPERIMENT.load(paper)))
     shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
     # Both directions of 200 units make 400 features; ten digits, the end and the start are read.
