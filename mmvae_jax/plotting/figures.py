@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 from matplotlib.figure import Figure
 
 from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.evaluation.chunks import MAX_ENCODED
 from mmvae_jax.evaluation.context import Context, first
-from mmvae_jax.evaluation.probe import posterior_means
+from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.plotting.curves import metrics_figure, shown_metrics
@@ -115,7 +115,7 @@ def traversals_figure(
       batch: the tuples; the first one is traversed.
       columns: points of a traversal.
     """
-    means = posterior_means(model, params, key, batch, np.ones((1, len(model.modalities)), bool))[0]
+    means = np.asarray(jax.jit(partial(_means, model))(params, key, batch))
     active = np.argsort(-means.std(0), kind="stable")[: max(1, MAX_TRAVERSED // len(model.modalities))]
     z = jnp.tile(means[0], (len(active), columns, 1))
     z = z.at[np.arange(len(active)), :, active].set(jnp.linspace(-REACH, REACH, columns))
@@ -129,6 +129,12 @@ def traversals_figure(
     return strips_figure(
         strips, "Latent traversals", f"single dimensions from -{REACH:g} to {REACH:g}, the most active ones"
     )
+
+
+def _means(model: Model, params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, "B D"]:
+    """Posterior means given all modalities, on the one host that draws."""
+    everything = jnp.ones(len(model.modalities), bool)
+    return component_mean(model, params, model.encode(params, batch), batch.present, key, everything)
 
 
 def _generate(

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmvae_jax.baselines import CVAE
 from mmvae_jax.likelihoods import log_prob, point_estimate
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 
 LENGTH, SYMBOLS, END = 3, 3, 2
@@ -93,6 +95,17 @@ def test_the_model_sums_the_places_and_learns_by_teacher_forcing(model, params, 
     gradient = jax.grad(lambda params: model.log_likelihoods(params, z, batch).sum())(params)["decoders"]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert np.mean([bool(np.any(leaf)) for leaf in jax.tree.leaves(gradient)]) == 1
+
+
+def test_a_conditional_vae_tells_strings_as_exactly(model):
+    label = Modality("label", (), MLPEncoder((), 2), MLPDecoder((2,), ()), "categorical")
+    cvae = CVAE(model.modalities[0], label, D, 4)
+    params = cvae.init(jax.random.key(0))
+    y = jnp.array([0, 1, 1, 0])
+    p = cvae.decode(params, jax.random.normal(jax.random.key(1), (K, B, D)), y)
+    log_probs = np.stack([log_prob(p, jnp.tile(jnp.asarray(s), (B, 1)), 1) for s in all_strings()])
+    np.testing.assert_allclose(np.exp(log_probs).sum(0), np.ones((K, B)), rtol=1e-5)
+    assert np.abs(log_probs[:, 0] - log_probs[:, 1]).max() > 1e-3
 
 
 def test_generated_strings_end_in_padding(model, params):
