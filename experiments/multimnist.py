@@ -90,8 +90,8 @@ EXPERIMENT = Experiment(
     presets={
         "quick": Config(
             MultiMNIST(),
-            epochs=60,
-            anneal_epochs=24,
+            epochs=40,
+            anneal_epochs=16,
             architecture=Model((), latent_dim=100),
             training=Training(steps=0, batch_size=100, learning_rate=1e-3),
         ),
