@@ -2,6 +2,7 @@
 
     python -m experiments.mnist_split --model=svae
     python -m experiments.mnist_split --model=vaevae_star --supervision=0.01
+    python -m experiments.mnist_split --model=svae --parts=3 --supervision=0.1
     python -m experiments.mnist_split --model=svae --preset=paper --data=<folder with mnist/>
     python -m experiments.mnist_split --model=svae --preset=paper_3 --data=<folder with mnist/>
 

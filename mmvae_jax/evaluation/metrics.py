@@ -10,7 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
+from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
@@ -84,6 +86,23 @@ def _coherence(context: Context, own: bool) -> Values:
     }
 
 
+def _accuracy(context: Context) -> Values:
+    """Of labels, and of strings digit by digit, given subsets without them."""
+    model, test = context.model, context.judged
+    key, found = jax.random.fold_in(context.key, 3), {}
+    for m, modality in enumerate(model.modalities):
+        masks = context.masks[~context.masks[:, m]]
+        if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
+            continue
+        told = predictions(model, context.params, key, test, masks, modality.name)
+        truth = np.asarray(test.x[modality.name])
+        for mask, each in zip(masks, told, strict=True):
+            label = f"{subsets.label(mask, model.names)}->{modality.name}"
+            places = matches(each, truth, model.classes[modality.name] - 1)
+            found |= {label + place: right for place, right in places.items()}
+    return found
+
+
 def _synergy(context: Context) -> Values:
     """How often the oracle reads the right digit off what is generated and joined (SVAE paper 2021, section 5)."""
     join, oracle = context.dataset.join, context.oracle
@@ -123,6 +142,13 @@ METRICS: dict[str, Metric] = {
         by_subset=True,
         fraction=True,
         applies=has_classes,
+    ),
+    "accuracy": Metric(
+        _accuracy,
+        "Accuracy",
+        "fraction of labels, or of symbols at their places, told right",
+        by_subset=True,
+        fraction=True,
     ),
     "synergy": Metric(
         _synergy,

@@ -1,4 +1,4 @@
-"""Metrics against the number of inputs, of one run or of several models."""
+"""Metrics against the number of inputs or the fraction of paired tuples, of one run or of several models."""
 
 from collections.abc import Mapping, Sequence
 
@@ -42,9 +42,33 @@ def metrics_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     return figure
 
 
-def _label(axes: Axes, title: str, unit: str) -> None:
+def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: str, unit: str) -> Figure:
+    """A metric against the fraction of paired tuples, on a logarithmic axis; mean and standard deviation over runs.
+
+    Args:
+      curves: label of a model -> fraction -> the metric of its runs, which differ in their seeds.
+      title: of the picture.
+      unit: of the metric.
+    """
+    figure = Figure(figsize=(7.5, 4.2), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    for i, (label, curve) in enumerate(curves.items()):
+        levels = sorted(curve)
+        mean = np.array([np.mean(curve[level]) for level in levels])
+        deviation = np.array([np.std(curve[level], ddof=1) if len(curve[level]) > 1 else 0.0 for level in levels])
+        colour, marker = COLOURS[i % len(COLOURS)], "osD^vPX*"[i % 8]
+        style = ("-", "--", ":")[i // 8 % 3]
+        axes.plot(levels, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+        axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+    _label(axes, title, unit, "fraction of paired training tuples")
+    axes.set_xscale("log")
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def _label(axes: Axes, title: str, unit: str, of: str = "number of input modalities") -> None:
     axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
-    axes.set_xlabel("number of input modalities", fontsize=8, color=INK)
+    axes.set_xlabel(of, fontsize=8, color=INK)
     axes.set_ylabel(unit, fontsize=8, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.ticklabel_format(axis="y", useOffset=False)

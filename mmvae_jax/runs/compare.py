@@ -35,8 +35,11 @@ class Run(NamedTuple):
     metrics: dict[str, float]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """One whose errors are a user's mistakes, told in one line."""
+
     def error(self, message: str) -> Any:
+        """Raise the mistake."""
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: Sequence[str] | None) -> None:
-    parser = _Parser(program(), description=(__doc__ or "").splitlines()[0])
+    parser = Parser(program(), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
     about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
@@ -122,7 +125,7 @@ def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         [name, *(_mean(runs, key) for runs in groups.values())]
         for name, key in _rows([metrics for runs in groups.values() for metrics in runs])
     ]
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
@@ -146,10 +149,11 @@ def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Seq
         return sign * values.mean() if len(values) else np.inf
 
     rows = [[label, *(_mean(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
-    return _markdown([["", *names], *rows])
+    return markdown([["", *names], *rows])
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells, the first row its head."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in rows]
     rule = "|" + "|".join("-" * (n + 2) for n in widths) + "|"

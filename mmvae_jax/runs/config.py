@@ -71,6 +71,7 @@ class Config(Generic[Own]):
       cache: folder of trained classifiers and compiled programs, shared by runs.
       seed: of everything random.
       epochs: passes through the training tuples; --steps overrides it.
+      anneal_epochs: passes over which beta rises linearly from zero; --anneal-steps overrides it.
       fresh: start over, discarding the run that is in the folder.
       eval_only: evaluate the run in the folder again, without training.
       list_models: print the table of models and stop.
@@ -92,6 +93,7 @@ class Config(Generic[Own]):
     cache: str = "~/.cache/mmvae_jax"
     seed: int = 0
     epochs: int = 100
+    anneal_epochs: int = 0
     fresh: bool = False
     eval_only: bool = False
     list_models: bool = False
@@ -107,6 +109,8 @@ class Config(Generic[Own]):
             raise UserError(f"seed={self.seed}: give a whole number from 0 to {_SEEDS - 1}")
         if self.epochs < 1 and not self.training.steps:
             raise UserError(f"epochs={self.epochs} with steps=0: give at least 1 of either")
+        if self.anneal_epochs < 0:
+            raise UserError(f"anneal-epochs={self.anneal_epochs}: give 0 or a whole number above it")
         if self.eval_only and self.fresh:
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
 

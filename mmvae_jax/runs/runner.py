@@ -117,8 +117,12 @@ def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
     check_data(model, dataset.test)
     training = config.training
-    if not training.steps:
-        training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training))
+    epoch = steps_per_epoch(dataset.train, training)
+    training = replace(
+        training,
+        steps=training.steps or config.epochs * epoch,
+        anneal_steps=training.anneal_steps or config.anneal_epochs * epoch,
+    )
     return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
 
 
