@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -17,6 +17,8 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
 from mmvae_jax.evaluation.likelihood import Estimates, importance_estimates
+from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
+from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
@@ -67,6 +69,14 @@ class Context:
         object.__setattr__(alone, "params", whole(self.params))
         alone.__dict__["sampler"] = self.sampler
         return alone
+
+    def of(self, params: Params) -> Self:
+        """The same of other parameters, such as an earlier checkpoint's; what depends on the data alone is shared."""
+        other = replace(self, params=params)
+        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @cached_property
     def keys(self) -> Keys:
@@ -131,6 +141,27 @@ class Context:
         """The classes that unconditional samples show."""
         key, count = jax.random.split(self.keys.coherence)[1], self.settings.joint_samples
         return joint_classes(self.model, self.params, key, count, self.classifiers, self.sampler)
+
+    @cached_property
+    def pictures(self) -> PictureFeatures | None:
+        """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
+        compared = first(self.judged, self.settings.pictures)
+        if not pictured(self.model) or len(compared.label) < 2:
+            return None
+        key = jax.random.fold_in(self.keys.coherence, 2)
+        judges = {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
+        return picture_features(self.model, self.params, key, compared, judges, self.sampler)
+
+    @cached_property
+    def overlaps(self) -> dict[str, Overlap]:
+        """Where real and generated pictures overlap, by `<given>-><modality>` and by `<modality>` from nothing."""
+        if self.pictures is None:
+            return {}
+        real = {name: Manifold(features) for name, features in self.pictures.real.items()}
+        generated = {**self.pictures.conditional, **self.pictures.unconditional}
+        return {
+            label: overlap(real[label.rpartition("->")[2]], Manifold(features)) for label, features in generated.items()
+        }
 
     @cached_property
     def estimates(self) -> tuple[Estimates, Estimates]:

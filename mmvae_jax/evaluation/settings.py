@@ -17,6 +17,8 @@ class EvaluationSettings:
       test_examples: test tuples for the probe and for coherence; None: all.
       probe_train_examples: training tuples that the linear probe is fitted on.
       joint_samples: unconditional draws for joint coherence.
+      pictures: test pictures of a modality, and as many generated ones, for their Fréchet distance, precision and
+        recall, which depend on it: compare models by the same number only.
       classifier: how the classifiers that judge coherence are trained.
       sampler: where unconditional draws come from, a key of `SAMPLERS`: prior, or gmm (a mixture of Gaussians fitted
         to posterior draws of training tuples).
@@ -28,6 +30,7 @@ class EvaluationSettings:
     test_examples: int | None = None
     probe_train_examples: int = 500
     joint_samples: int = 10_000
+    pictures: int = 1000
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
     sampler: str = "prior"
     sampler_components: int = 50

@@ -13,7 +13,7 @@ from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.evaluation.context import Context
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Model, Params
-from mmvae_jax.plotting.curves import metrics_figure, shown_metrics
+from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, shown_metrics
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import Density
 
@@ -106,7 +106,12 @@ def _generate(
     return jax.jit(partial(model.generate, to=to, samples=draws))(params, key, dict(given))
 
 
-def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathLike) -> list[epath.Path]:
+def draw_all(
+    context: Context,
+    metrics: Mapping[str, float],
+    folder: epath.PathLike,
+    points: Sequence[Mapping[str, float]] = (),
+) -> list[epath.Path]:
     """Draw every picture of a run.
 
     Args:
@@ -114,6 +119,7 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
         classes.
       metrics: from `measure` or `evaluate`.
       folder: where the pictures go, made if missing.
+      points: of a learning curve, as in `learning_curve_figure`.
 
     Returns:
       The files, in the order in which a report shows them.
@@ -135,6 +141,8 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
     runs = {"": [metrics]}
     if shown_metrics(runs):
         figures["metrics"] = lambda: metrics_figure(runs)
+    if points:
+        figures["learning_curve"] = lambda: learning_curve_figure(points)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
