@@ -18,8 +18,9 @@ from mmvae_jax.evaluation.picture_features import PictureFeatures
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
-# Label -> one value an example, or of a row with `resampled` the metric and its replicates. A label is a subset that is given, `m0+m3`, or with a target, `m0+m3->m1`; anything
-# else that is measured, such as a modality; or "" where there is only one.
+# Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
+# is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where there
+# is only one.
 Values = Mapping[str, Shaped[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.

@@ -71,7 +71,9 @@ def published_of(origin: dict[str, Any]) -> list[Published]:
     try:
         return [Published(**each) for each in origin.get("published", ())]
     except TypeError as error:
-        raise UserError(f"{ORIGIN_FILE}: no published numbers ({one_line(error)}): evaluate the run again with --eval-only") from None
+        raise UserError(
+            f"{ORIGIN_FILE}: no published numbers ({one_line(error)}): evaluate the run again with --eval-only"
+        ) from None
 
 
 def versions() -> dict[str, str]:

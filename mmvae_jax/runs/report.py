@@ -144,7 +144,7 @@ def _cell(metrics: Mapping[str, float], name: str | None, own: bool = False) -> 
 
 
 def _sizes_table(metrics: Mapping[str, float], published: Sequence[Published]) -> str:
-    """Means by number of inputs, then what is a single number, with what there is to say of it and what others report."""
+    """Means by number of inputs, then what is a single number; what there is to say of it, what others report."""
     curves = {prefix: sizes for prefix in METRICS if (sizes := by_size(metrics, prefix))}
     sizes = sorted(set().union(*curves.values()))
     rows = []
