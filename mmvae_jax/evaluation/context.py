@@ -1,7 +1,7 @@
 """What metrics are computed from: a trained model, its data, and what several metrics share."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ from jaxtyping import Array, Bool, Int, Key
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
+from mmvae_jax.evaluation.inception import AT_ONCE, inception
 from mmvae_jax.evaluation.likelihood import Estimates, importance_estimates
 from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
 from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
@@ -145,12 +147,31 @@ class Context:
     @cached_property
     def pictures(self) -> PictureFeatures | None:
         """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
-        compared = first(self.judged, self.settings.pictures)
-        if not pictured(self.model) or len(compared.label) < 2:
+        if not self._pictured:
             return None
-        key = jax.random.fold_in(self.keys.coherence, 2)
         judges = {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
-        return picture_features(self.model, self.params, key, compared, judges, self.sampler)
+        return self._features(judges, MAX_EXAMPLES)
+
+    @cached_property
+    def inception_pictures(self) -> PictureFeatures | None:
+        """The same pictures as Inception-v3 sees them; None without its weights."""
+        if not self._pictured or not self.settings.inception_weights:
+            return None
+        extractor = inception(self.settings.inception_weights)
+        return self._features(dict.fromkeys(self._pictured, extractor), AT_ONCE)
+
+    @property
+    def _pictured(self) -> list[str]:
+        """The modalities of pictures, if there are enough of them to compare."""
+        return pictured(self.model) if len(self._compared.label) > 1 else []
+
+    @property
+    def _compared(self) -> Batch:
+        return first(self.judged, self.settings.pictures)
+
+    def _features(self, extractors: Mapping[str, Extractor], limit: int) -> PictureFeatures:
+        key = jax.random.fold_in(self.keys.coherence, 2)
+        return picture_features(self.model, self.params, key, self._compared, extractors, self.sampler, limit)
 
     @cached_property
     def overlaps(self) -> dict[str, Overlap]:

@@ -19,8 +19,8 @@ from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
 # Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
-# is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where there
-# is only one.
+# is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where
+# there is only one.
 Values = Mapping[str, Shaped[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.
@@ -240,6 +240,21 @@ METRICS: dict[str, Metric] = {
         "fraction of real among generated ones",
         fraction=True,
         applies=has_classes,
+    ),
+    "FID/conditional": Metric(
+        lambda context: _frechet(context, context.inception_pictures, conditional=True),
+        "FID of conditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        by_size=True,
+        higher_is_better=False,
+        resampled=True,
+    ),
+    "FID/unconditional": Metric(
+        lambda context: _frechet(context, context.inception_pictures, conditional=False),
+        "FID of unconditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        higher_is_better=False,
+        resampled=True,
     ),
     "classifier": Metric(
         _classifiers,

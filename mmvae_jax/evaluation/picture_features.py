@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -17,8 +17,6 @@ from mmvae_jax.priors import Density
 from mmvae_jax.sharding import on_all_devices, split_over_devices
 
 Sets = dict[str, Float[np.ndarray, "N F"]]
-Modules = tuple[tuple[str, nn.Module], ...]
-Weights = dict[str, Any]
 
 
 class Extractor(NamedTuple):
@@ -82,68 +80,55 @@ def picture_features(
       limit: pictures of a modality at once.
     """
     names = tuple(pictured(model))
-    modules = tuple((name, extractors[name].module) for name in names)
-    weights = {name: extractors[name].params for name in names}
     masks = {name: following_subsets(len(model.names), model.names.index(name)) for name in names}
-    pieces: list[tuple[Sets, ...]] = []
+    labels = {name: [f"{subsets.label(mask, model.names)}->{name}" for mask in masks[name]] for name in names}
+    found: dict[str, list[Float[np.ndarray, "S B F"]]] = {name: [] for name in names}
     for chunk in chunks(batch, min(limit, decoded_at_once(model, params))):
         chunk_key = jax.random.fold_in(key, chunk.index)
-        arguments = model, modules, params, weights, chunk_key
-        given = _given(*arguments, chunk.batch, masks)
-        size = len(chunk.batch.label)
-        nothing = _from_nothing(model, modules, size, params, weights, chunk_key, sampler)
-        real, conditional = ({name: each[i] for name, each in given.items()} for i in (0, 1))
-        labelled = {
-            f"{subsets.label(mask, model.names)}->{name}": features
-            for name, sets in conditional.items()
-            for mask, features in zip(masks[name], sets, strict=True)
-        }
-        sets = (real, labelled, nothing)
-        pieces.append(jax.tree.map(lambda values, size=chunk.size: np.asarray(values)[:size], sets))
-    return PictureFeatures(*jax.tree.map(lambda *parts: np.concatenate(parts), *pieces))
-
-
-def _features(module: nn.Module, params: Any, x: Num[Array, "B H W C"]) -> Float[Array, "B F"]:
-    """What the last layer of a classifier reads."""
-    _, sown = module.apply({"params": params}, x, mutable=("intermediates",))
-    return sown["intermediates"]["features"][0]
+        pictures = _pictures(model, names, params, chunk_key, chunk.batch, masks, sampler)
+        for name in names:
+            sets = _features(extractors[name].module, extractors[name].params, pictures[name])
+            found[name].append(np.asarray(sets)[:, : chunk.size])
+    sets = {name: np.concatenate(pieces, 1) for name, pieces in found.items()}
+    return PictureFeatures(
+        {name: each[0] for name, each in sets.items()},
+        {label: each for name in names for label, each in zip(labels[name], sets[name][2:], strict=True)},
+        {name: each[1] for name, each in sets.items()},
+    )
 
 
 @on_all_devices(static=(0, 1))
-def _given(
+def _pictures(
     model: Model,
-    modules: Modules,
+    names: tuple[str, ...],
     params: Params,
-    weights: Weights,
     key: Key[Array, ""],
     batch: Batch,
-    masks: dict[str, Bool[Array, "S M"]],
-) -> dict[str, tuple[Float[Array, "B F"], Float[Array, "S B F"]]]:
+    masks: dict[str, Bool[Array, "S M"] | Bool[np.ndarray, "S M"]],
+    sampler: Density | None,
+) -> dict[str, Float[Array, "2+S B H W C"]]:
+    """Of every modality the real ones, those from nothing, then those from each subset."""
     codes, found = model.encode(params, batch), {}
+    nothing = model.draw_prior(params, jax.random.fold_in(key, len(names)), len(batch.label), sampler)
+    unconditional = model.point_estimates(params, split_over_devices(nothing), names)
     modalities = {m.name: m for m in model.modalities}
-    for i, (name, module) in enumerate(modules):
+    for i, name in enumerate(names):
 
-        def one(arguments: tuple[Array, Array], module: nn.Module = module, name: str = name) -> Float[Array, "B F"]:
+        def one(arguments: tuple[Array, Array], name: str = name) -> Float[Array, "B H W C"]:
             draw_key, mask = arguments
             latents = model.draw(params, codes, batch.present, mask, draw_key)
-            return _features(module, weights[name], model.point_estimates(params, latents, name)[name])
+            return model.point_estimates(params, latents, name)[name]
 
         keys = jax.random.split(jax.random.fold_in(key, i), len(masks[name]))
-        real = _features(module, weights[name], modalities[name].in_units(batch.x[name]))
-        found[name] = real, jax.lax.map(one, (keys, jnp.asarray(masks[name])))
+        conditional = jax.lax.map(one, (keys, jnp.asarray(masks[name])))
+        others = jnp.stack([modalities[name].in_units(batch.x[name]), unconditional[name]])
+        found[name] = jnp.concatenate([others, conditional])
     return found
 
 
-@on_all_devices(static=(0, 1, 2))
-def _from_nothing(
-    model: Model,
-    modules: Modules,
-    size: int,
-    params: Params,
-    weights: Weights,
-    key: Key[Array, ""],
-    sampler: Density | None,
-) -> dict[str, Float[Array, "B F"]]:
-    latents = split_over_devices(model.draw_prior(params, jax.random.fold_in(key, len(modules)), size, sampler))
-    shown = model.point_estimates(params, latents, [name for name, _ in modules])
-    return {name: _features(module, weights[name], shown[name]) for name, module in modules}
+@on_all_devices(static=(0,))
+def _features(module: nn.Module, params: Any, pictures: Float[Array, "S B H W C"]) -> Float[Array, "S B F"]:
+    """What the last layer of a classifier reads."""
+    flat = split_over_devices(pictures, 1).reshape(-1, *pictures.shape[2:])
+    _, sown = module.apply({"params": params}, flat, mutable=("intermediates",))
+    return sown["intermediates"]["features"][0].reshape(*pictures.shape[:2], -1)

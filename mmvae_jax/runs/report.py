@@ -151,7 +151,7 @@ def _sizes_table(metrics: Mapping[str, float], published: Sequence[Published]) -
     for prefix, curve in curves.items():
         names = [f"{prefix}/by_size/{n}" if n in curve else None for n in sizes]
         rows.append([f"<td>{escape(METRICS[prefix].title)}</td>", *(_cell(metrics, name) for name in names)])
-        rows += [_published_row(each, prefix, sizes) for each in published if by_size(each.metrics, prefix)]
+        rows += [_published_row(each, prefix, sizes) for each in published if _reported(each, prefix)]
     table = _table(["", *(f"{n} input{'s' * (n > 1)}" for n in sizes)], rows) if rows else ""
     numbers = "".join(_sentence(metrics, prefix, published) for prefix in METRICS if prefix in metrics)
     errors = any(standard_error(metrics, name) is not None for name in metrics)
@@ -159,10 +159,15 @@ def _sizes_table(metrics: Mapping[str, float], published: Sequence[Published]) -
     return table + numbers + note + "".join(map(_settings_note, published))
 
 
+def _reported(published: Published, prefix: str) -> bool:
+    return prefix in map(metric_of, published.metrics)
+
+
 def _published_row(published: Published, prefix: str, sizes: Sequence[int]) -> list[str]:
-    found = by_size(published.metrics, prefix)
+    found, mean = by_size(published.metrics, prefix), published.metrics.get(prefix)
+    source = published.source if mean is None else f"{published.source}: {_number(mean)} on average"
     cells = (f'<td class="self">{_number(found[n]) if n in found else ""}</td>' for n in sizes)
-    return [f'<td class="self">{escape(published.source)}</td>', *cells]
+    return [f'<td class="self">{escape(source)}</td>', *cells]
 
 
 def _settings_note(published: Published) -> str:
