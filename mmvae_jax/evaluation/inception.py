@@ -37,7 +37,7 @@ _DENSE = {"kernel": "weight", "bias": "bias"}
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation with fixed statistics, ReLU; padded to keep the size where stride is 1."""
+    """A convolution without bias, batch normalisation with fixed statistics, ReLU; stride 1 keeps sizes if padded."""
 
     features: int
     kernel: tuple[int, int] = (1, 1)

@@ -18,6 +18,7 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
+from mmvae_jax.evaluation.inception import inception
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
@@ -160,6 +161,8 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
     prepare_folder(cache, "--cache")
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if config.evaluation.inception_weights:
+        inception(config.evaluation.inception_weights)  # refused before the training, not after it
     prepared = prepare(experiment, config)
     record = _record(config, prepared)
     with ExitStack() as while_running:
