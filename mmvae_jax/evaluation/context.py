@@ -158,7 +158,7 @@ class Context:
         if not self._pictured or not self.settings.inception_weights:
             return None
         extractor = inception(self.settings.inception_weights)
-        return self._features(dict.fromkeys(self._pictured, extractor), AT_ONCE)
+        return self._features({name: extractor for name in self._pictured}, AT_ONCE)
 
     @property
     def _pictured(self) -> list[str]:

@@ -55,8 +55,7 @@ def following_subsets(m: int, target: int) -> Bool[np.ndarray, "S M"]:
 
     One subset of each size, and over all targets every modality is given equally often: a fair part of the powerset.
     """
-    rows = [(target + 1 + np.arange(size)) % m for size in range(1, m)]
-    return subsets.from_indices(rows, m) if rows else np.zeros((0, m), bool)
+    return subsets.from_indices([[(target + 1 + i) % m for i in range(size)] for size in range(1, m)], m)
 
 
 def picture_features(
@@ -104,7 +103,7 @@ def _pictures(
     params: Params,
     key: Key[Array, ""],
     batch: Batch,
-    masks: dict[str, Bool[Array, "S M"] | Bool[np.ndarray, "S M"]],
+    masks: Mapping[str, Bool[Array, "S M"] | Bool[np.ndarray, "S M"]],
     sampler: Density | None,
 ) -> dict[str, Float[Array, "2+S B H W C"]]:
     """Of every modality the real ones, those from nothing, then those from each subset."""
@@ -131,4 +130,5 @@ def _features(module: nn.Module, params: Any, pictures: Float[Array, "S B H W C"
     """What the last layer of a classifier reads."""
     flat = split_over_devices(pictures, 1).reshape(-1, *pictures.shape[2:])
     _, sown = module.apply({"params": params}, flat, mutable=("intermediates",))
-    return sown["intermediates"]["features"][0].reshape(*pictures.shape[:2], -1)
+    features: Any = sown["intermediates"]["features"][0]
+    return features.reshape(*pictures.shape[:2], -1)

@@ -216,8 +216,14 @@ def _differences(groups: Groups, published: Mapping[str, Sequence[Published]]) -
             if accuracies:
                 judged = f"judged by classifiers trained here, {min(accuracies):.3f} to {max(accuracies):.3f} right"
                 lines.append(f"{label}, {source.name}: {judged} on test data.")
+    sources = [source for several in groups.values() for source in several]
+    if any(metric_of(name) == "FD/conditional" for source in sources for name in source.run.metrics):
+        count = _joined(source.setting("evaluation.pictures") for source in sources)
+        lines.append(
+            f"FD, precision and recall: sets of at most {count} pictures in these classifiers' features: no FID."
+        )
     for fact in ("digits", "backgrounds", "tuples"):
-        found = _joined(source.setting(f"dataset.{fact}") for several in groups.values() for source in several)
+        found = _joined(source.setting(f"dataset.{fact}") for source in sources)
         lines += [f"Data, {fact}: {found}."] if found != _UNRECORDED else []
     lines += [
         f"{label} of {each.source}: {each.settings or 'settings not known'}."
