@@ -1,8 +1,8 @@
 """What metrics are computed from: a trained model, its data, and what several metrics share."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -14,9 +14,13 @@ from jaxtyping import Array, Bool, Int, Key
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
+from mmvae_jax.evaluation.inception import AT_ONCE, inception
 from mmvae_jax.evaluation.likelihood import Estimates, importance_estimates
+from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
+from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
@@ -67,6 +71,14 @@ class Context:
         object.__setattr__(alone, "params", whole(self.params))
         alone.__dict__["sampler"] = self.sampler
         return alone
+
+    def of(self, params: Params) -> Self:
+        """The same of other parameters, such as an earlier checkpoint's; what depends on the data alone is shared."""
+        other = replace(self, params=params)
+        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @cached_property
     def keys(self) -> Keys:
@@ -131,6 +143,46 @@ class Context:
         """The classes that unconditional samples show."""
         key, count = jax.random.split(self.keys.coherence)[1], self.settings.joint_samples
         return joint_classes(self.model, self.params, key, count, self.classifiers, self.sampler)
+
+    @cached_property
+    def pictures(self) -> PictureFeatures | None:
+        """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
+        if not self._pictured:
+            return None
+        judges = {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
+        return self._features(judges, MAX_EXAMPLES)
+
+    @cached_property
+    def inception_pictures(self) -> PictureFeatures | None:
+        """The same pictures as Inception-v3 sees them; None without its weights."""
+        if not self._pictured or not self.settings.inception_weights:
+            return None
+        extractor = inception(self.settings.inception_weights)
+        return self._features({name: extractor for name in self._pictured}, AT_ONCE)
+
+    @property
+    def _pictured(self) -> list[str]:
+        """The modalities of pictures, if there are enough of them to compare."""
+        return pictured(self.model) if len(self._compared.label) > 1 else []
+
+    @property
+    def _compared(self) -> Batch:
+        return first(self.judged, self.settings.pictures)
+
+    def _features(self, extractors: Mapping[str, Extractor], limit: int) -> PictureFeatures:
+        key = jax.random.fold_in(self.keys.coherence, 2)
+        return picture_features(self.model, self.params, key, self._compared, extractors, self.sampler, limit)
+
+    @cached_property
+    def overlaps(self) -> dict[str, Overlap]:
+        """Where real and generated pictures overlap, by `<given>-><modality>` and by `<modality>` from nothing."""
+        if self.pictures is None:
+            return {}
+        real = {name: Manifold(features) for name, features in self.pictures.real.items()}
+        generated = {**self.pictures.conditional, **self.pictures.unconditional}
+        return {
+            label: overlap(real[label.rpartition("->")[2]], Manifold(features)) for label, features in generated.items()
+        }
 
     @cached_property
     def estimates(self) -> tuple[Estimates, Estimates]:

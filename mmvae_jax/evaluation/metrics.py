@@ -15,11 +15,14 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
+from mmvae_jax.evaluation.frechet import frechet_replicates
+from mmvae_jax.evaluation.picture_features import PictureFeatures
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
-# Label -> one value an example. A label is a subset that is given, `m0+m3`, or with a target, `m0+m3->m1`; anything
-# else that is measured, such as a modality; or "" where there is only one.
+# Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
+# is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where
+# there is only one.
 Values = Mapping[str, Shaped[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.
@@ -51,6 +54,8 @@ class Metric:
       by_size: they are, and it is averaged over those of as many modalities, a panel in figures.
       fraction: its values are between 0 and 1, and tables shade them.
       higher_is_better: which way models are ranked.
+      resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
+        equally many and of the same examples for all labels, whose deviation is its standard error.
       applies: whether a data set has what it needs.
       remark: what to say, in words, of a mean; "" for nothing.
     """
@@ -62,6 +67,7 @@ class Metric:
     by_size: bool = False
     fraction: bool = False
     higher_is_better: bool = True
+    resampled: bool = False
     applies: Callable[[Dataset], bool] = _always
     remark: Callable[[float], str] = lambda mean: ""
 
@@ -116,6 +122,22 @@ def _synergy(context: Context) -> Values:
 def _classifiers(context: Context) -> Values:
     found = {name: context.classifiers[name].right for name in context.model.names}
     return found if context.oracle is None else {**found, "oracle": context.oracle.right}
+
+
+def _frechet(context: Context, found: PictureFeatures | None, conditional: bool) -> Values:
+    """Of pictures generated from some modalities, or from nothing."""
+    if found is None:
+        return {}
+    seed = int(jax.random.randint(jax.random.fold_in(context.key, 1), (), 0, 2**31 - 1))
+    return frechet_replicates(found.real, found.conditional if conditional else found.unconditional, seed)
+
+
+def _precision(context: Context, conditional: bool) -> Values:
+    return {label: found.precise for label, found in context.overlaps.items() if ("->" in label) == conditional}
+
+
+def _recall(context: Context, conditional: bool) -> Values:
+    return {label: found.recalled for label, found in context.overlaps.items() if ("->" in label) == conditional}
 
 
 METRICS: dict[str, Metric] = {
@@ -197,6 +219,68 @@ METRICS: dict[str, Metric] = {
             if mean < COLLAPSED
             else ""
         ),
+    ),
+    "FD/conditional": Metric(
+        lambda context: _frechet(context, context.pictures, conditional=True),
+        "FD of conditional pictures",
+        "Fréchet distance, features of our classifiers",
+        by_size=True,
+        higher_is_better=False,
+        resampled=True,
+        applies=has_classes,
+    ),
+    "precision/conditional": Metric(
+        lambda context: _precision(context, conditional=True),
+        "Precision of conditional pictures",
+        "fraction of generated among real ones",
+        by_size=True,
+        fraction=True,
+        applies=has_classes,
+    ),
+    "recall/conditional": Metric(
+        lambda context: _recall(context, conditional=True),
+        "Recall of conditional pictures",
+        "fraction of real among generated ones",
+        by_size=True,
+        fraction=True,
+        applies=has_classes,
+    ),
+    "FD/unconditional": Metric(
+        lambda context: _frechet(context, context.pictures, conditional=False),
+        "FD of unconditional pictures",
+        "Fréchet distance, features of our classifiers",
+        higher_is_better=False,
+        resampled=True,
+        applies=has_classes,
+    ),
+    "precision/unconditional": Metric(
+        lambda context: _precision(context, conditional=False),
+        "Precision of unconditional pictures",
+        "fraction of generated among real ones",
+        fraction=True,
+        applies=has_classes,
+    ),
+    "recall/unconditional": Metric(
+        lambda context: _recall(context, conditional=False),
+        "Recall of unconditional pictures",
+        "fraction of real among generated ones",
+        fraction=True,
+        applies=has_classes,
+    ),
+    "FID/conditional": Metric(
+        lambda context: _frechet(context, context.inception_pictures, conditional=True),
+        "FID of conditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        by_size=True,
+        higher_is_better=False,
+        resampled=True,
+    ),
+    "FID/unconditional": Metric(
+        lambda context: _frechet(context, context.inception_pictures, conditional=False),
+        "FID of unconditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        higher_is_better=False,
+        resampled=True,
     ),
     "classifier": Metric(
         _classifiers,

@@ -16,7 +16,7 @@ from mmvae_jax.evaluation.context import Context, first
 from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
-from mmvae_jax.plotting.curves import metrics_figure, shown_metrics
+from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, shown_metrics
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import Density
 
@@ -149,7 +149,12 @@ def _generate(
     return jax.jit(partial(model.generate, to=to, samples=draws))(params, key, dict(given))
 
 
-def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathLike) -> list[epath.Path]:
+def draw_all(
+    context: Context,
+    metrics: Mapping[str, float],
+    folder: epath.PathLike,
+    points: Sequence[Mapping[str, float]] = (),
+) -> list[epath.Path]:
     """Draw every picture of a run.
 
     Args:
@@ -157,6 +162,7 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
         classes.
       metrics: from `measure` or `evaluate`.
       folder: where the pictures go, made if missing.
+      points: of a learning curve, as in `learning_curve_figure`.
 
     Returns:
       The files, in the order in which a report shows them.
@@ -180,6 +186,8 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
     runs = {"": [metrics]}
     if shown_metrics(runs):
         figures["metrics"] = lambda: metrics_figure(runs)
+    if points:
+        figures["learning_curve"] = lambda: learning_curve_figure(points)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

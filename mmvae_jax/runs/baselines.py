@@ -15,8 +15,9 @@ from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.plotting.curves import levels_figure
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.compare import SPREAD, Parser, Run, grouped, markdown, read_run
+from mmvae_jax.runs.compare import Parser, grouped, read_run
 from mmvae_jax.runs.config import Config
+from mmvae_jax.runs.finished import SPREAD, markdown_table
 from mmvae_jax.runs.folder import prepare_folder, write_whole, writing
 from mmvae_jax.runs.runner import Experiment
 
@@ -135,7 +136,7 @@ def _of_runs(folders: Sequence[Path], dataset: Dataset) -> tuple[Curves, dict[tu
             raise UserError(f"{folder} has no {name}: evaluate the run again with --eval-only")
         settings = {key: value for key, value in run.settings.items() if key not in _ASIDE}
         values = {"level": run.settings[_LEVEL], "error": run.metrics[f"standard_error/{name}"]}
-        runs.append(Run(settings, run.label, {"accuracy": run.metrics[name], **values}))
+        runs.append(run._replace(settings=settings, metrics={"accuracy": run.metrics[name], **values}))
     curves: Curves = {}
     errors = {}
     for label, found in grouped(runs).items():
@@ -157,4 +158,4 @@ def _table(curves: Curves, errors: Mapping[tuple[str, float], float]) -> str:
         return f"{np.mean(values):.3f} ± {spread:.3f}"
 
     rows = [[label, *(cell(label, level) for level in levels)] for label in curves]
-    return markdown([["paired", *(f"{100 * level:g} %" for level in levels)], *rows])
+    return markdown_table([["paired", *(f"{100 * level:g} %" for level in levels)], *rows])

@@ -11,8 +11,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mmvae_jax.data.streaming import Streaming
-from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation import SAMPLERS, EvaluationSettings
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation import METRICS, SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Options
@@ -74,6 +74,8 @@ class Config(Generic[Own]):
       anneal_epochs: passes over which beta rises linearly from zero; --anneal-steps overrides it.
       fresh: start over, discarding the run that is in the folder.
       eval_only: evaluate the run in the folder again, without training.
+      curve: metrics such as `probe coherence/conditional` that are measured at every checkpoint that is kept as well
+        (--keep-every), for a learning curve; with --eval-only also of a run that is there.
       list_models: print the table of models and stop.
       distributed: over several processes (a pod, a cluster): auto (as TPU pods, Slurm, Open MPI, Kubernetes or JAX's
         variables announce it), off, or HOST:PORT,ID,COUNT: where process 0 listens, which one this is, how many.
@@ -96,6 +98,7 @@ class Config(Generic[Own]):
     anneal_epochs: int = 0
     fresh: bool = False
     eval_only: bool = False
+    curve: tuple[str, ...] = ()
     list_models: bool = False
     distributed: str = "auto"
     distributed_timeout: int = 120
@@ -113,6 +116,9 @@ class Config(Generic[Own]):
             raise UserError(f"anneal-epochs={self.anneal_epochs}: give 0 or a whole number above it")
         if self.eval_only and self.fresh:
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
+
+        for name in self.curve:
+            check_choice(name, METRICS, "metric of curve")
 
     @property
     def label(self) -> str:
@@ -171,7 +177,7 @@ def settings(kind: Any, default: Settings, program: str, arguments: Sequence[str
 # Fields that name a row of a registry: their help lists the rows of that moment, a user's own among them. Of an
 # objective's options it lists the objectives that read them.
 _NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
-    Config: {"model_name": MODELS},
+    Config: {"model_name": MODELS, "curve": METRICS},
     Model: {"fusion": FUSIONS, "posterior": POSTERIORS, "prior": PRIORS},
     Training: {"objective": OBJECTIVES},
     EvaluationSettings: {"sampler": SAMPLERS},

@@ -73,6 +73,10 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
         "coherence/joint": [""],
         "coherence/joint_entropy": [""],
     }
+    # Of vectors there are no pictures.
+    labels |= {
+        f"{name}/{kind}": [] for name in ("FD", "precision", "recall") for kind in ("conditional", "unconditional")
+    }
     dataset = toy_dataset()
     assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys()
     for prefix, expected in labels.items():
@@ -103,6 +107,38 @@ def test_the_error_of_a_mean_over_subsets_is_that_of_each_examples_mean(monkeypa
     assert found["mine/by_size/1"] == pytest.approx(mean.mean())
     assert standard_error(found, "mine/by_size/1") == pytest.approx(mean.std(ddof=1) / np.sqrt(50))
     assert found["mine/by_size/2"] == found["mine/m0+m1"]
+
+
+def test_a_resampled_metric_is_its_first_value_and_its_error_the_deviation_of_the_others(monkeypatch):
+    """Replicates are of the same examples: the error of an average is the deviation of the replicates' averages."""
+    values = {"m0->m1": np.array([3.0, 1, 5, 6]), "m1->m0": np.array([4.0, 9, 1, 2])}
+    only(monkeypatch, mine=Metric(lambda context: values, "Mine", "units", by_size=True, resampled=True))
+    found = measure(context())
+    assert found["mine/m0->m1"] == 3 and found["mine/by_size/1"] == 3.5
+    assert standard_error(found, "mine/m0->m1") == pytest.approx(np.std([1, 5, 6], ddof=1))
+    assert standard_error(found, "mine/by_size/1") == pytest.approx(np.std([5, 3, 4], ddof=1))
+
+
+def test_only_the_metrics_that_are_asked_for_are_measured(monkeypatch):
+    def never(context):
+        raise AssertionError
+
+    rows = {
+        name: Metric(function, name, "units")
+        for name, function in (("a", lambda context: {"": np.ones(2)}), ("b", never))
+    }
+    only(monkeypatch, **rows)
+    assert measure(context(), ["a"]) == {"a": 1.0, "standard_error/a": 0.0}
+
+
+def test_a_context_of_other_parameters_shares_what_the_data_say():
+    """And nothing that the parameters have a part in."""
+    before = context()
+    test, fitted, masks = before.test, before.fitted, before.masks
+    assert before.estimates[0].log_prob.shape == (7, 20)
+    after = before.of(jax.tree.map(jnp.zeros_like, before.params))
+    assert after.test is test and after.fitted is fitted and after.masks is masks
+    assert not np.array_equal(after.estimates[0].log_prob, before.estimates[0].log_prob)
 
 
 def test_targets_of_a_subset_count_as_one(monkeypatch):
