@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mmvae_jax.evaluation.measuring import by_size, labelled
 from mmvae_jax.evaluation.metrics import METRICS
-from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE
+from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, marker
 
 
 def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
@@ -58,8 +58,8 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, ind
     sizes = sorted(set.intersection(*(set(run) for run in runs)))
     values = np.array([[run[size] for size in sizes] for run in runs])
     mean = values.mean(0)
-    marker, style = "osD^vPX*"[index % 8], ("-", "--", ":")[index // 8 % 3]
-    axes.plot(sizes, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+    symbol, style = marker(index)
+    axes.plot(sizes, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
         axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)

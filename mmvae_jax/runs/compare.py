@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation.measuring import by_size, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.runs.command import exit_code, program
@@ -171,9 +171,8 @@ def _mean(runs: Sequence[Mapping[str, float]], key: str) -> str:
     if len(values) == 0:
         return "-"
     digits = 3 if np.all(np.abs(values) < 10) else 1
-    mean = f"{values.mean():.{digits}f}"
-    spread = values.std(ddof=1) if len(values) > 1 else next(standard_error(each, key) for each in runs if key in each)
-    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
+    mean, spread = mean_and_spread(runs, key)
+    return f"{mean:.{digits}f}" if np.isnan(spread) else f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 def _values(runs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
