@@ -1,5 +1,6 @@
 """Metrics against the number of inputs, of one run or of several models."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from mmvae_jax.evaluation.measuring import by_size, labelled
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, marker
+
+_COLUMNS = 4
 
 
 def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
@@ -25,8 +28,11 @@ def metrics_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
       runs: label of a model -> the metrics of its runs, which differ in their seeds.
     """
     shown = shown_metrics(runs)
-    figure = Figure(figsize=(3.5 * max(len(shown), 1), 3.3), dpi=DPI, facecolor="white", layout="constrained")
-    for axes, prefix in zip(np.ravel(figure.subplots(1, max(len(shown), 1))), shown, strict=False):
+    columns = min(max(len(shown), 1), _COLUMNS)
+    rows = max(1, math.ceil(len(shown) / columns))
+    figure = Figure(figsize=(3.5 * columns, 3.3 * rows), dpi=DPI, facecolor="white", layout="constrained")
+    for place, prefix in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, columns, place)
         for i, (label, metrics) in enumerate(runs.items()):
             if known := [sizes for each in metrics if (sizes := by_size(each, prefix))]:
                 _draw_curve(axes, known, label, i)

@@ -167,7 +167,8 @@ def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[
     for prefix, row in METRICS.items():
         for label in labelled(metrics, prefix) if row.by_subset or row.by_size else ():
             given, _, target = label.partition("->")
-            title = prefix.partition("/")[0].capitalize() if target else row.title
+            family = row.family or prefix.partition("/")[0].capitalize()
+            title = family if target else row.title
             columns.setdefault((title, target), {})[given] = f"{prefix}/{label}"
     return columns
 
