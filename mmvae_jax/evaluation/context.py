@@ -18,7 +18,7 @@ from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
 from mmvae_jax.evaluation.inception import AT_ONCE, inception
-from mmvae_jax.evaluation.likelihood import Estimates, importance_estimates
+from mmvae_jax.evaluation.likelihood import SubsetEstimates, subset_estimates
 from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
 from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
 from mmvae_jax.evaluation.samplers import SAMPLERS
@@ -144,6 +144,11 @@ class Context:
         key, count = jax.random.split(self.keys.coherence)[1], self.settings.joint_samples
         return joint_classes(self.model, self.params, key, count, self.classifiers, self.sampler)
 
+    @property
+    def weighed(self) -> Batch:
+        """As many test tuples as `settings.log_likelihood_examples`."""
+        return first(self.test, self.settings.log_likelihood_examples)
+
     @cached_property
     def pictures(self) -> PictureFeatures | None:
         """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
@@ -185,17 +190,10 @@ class Context:
         }
 
     @cached_property
-    def estimates(self) -> tuple[Estimates, Estimates]:
-        """log p(X) under every subset, and log p(x_m) under each modality alone, in one sweep."""
-        single = subsets.singletons(self.masks.shape[1])
-        proposals, targets = np.concatenate([self.masks, single]), np.concatenate([np.ones_like(self.masks), single])
-        weighed = first(self.test, self.settings.log_likelihood_examples)
+    def estimates(self) -> SubsetEstimates:
+        """Log-likelihoods under every subset's posterior: of everything, of what is given, of each modality."""
         samples = self.settings.log_likelihood_samples
-        found = importance_estimates(
-            self.model, self.params, self.keys.likelihood, weighed, proposals, targets, samples
-        )
-        joint, marginal = zip(*(np.split(leaf, [len(self.masks)]) for leaf in found), strict=True)
-        return Estimates(*joint), Estimates(*marginal)
+        return subset_estimates(self.model, self.params, self.keys.likelihood, self.weighed, self.masks, samples)
 
 
 def evaluated_subsets(m: int) -> Masks:

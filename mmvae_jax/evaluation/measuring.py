@@ -100,6 +100,18 @@ def standard_error(metrics: Mapping[str, float], name: str) -> float | None:
     return metrics.get(f"standard_error/{name}")
 
 
+def mean_and_spread(runs: Sequence[Mapping[str, float]], name: str) -> tuple[float, float]:
+    """The mean of a metric over the runs that have it, and its spread.
+
+    That is the standard deviation over several, and of a single one its standard error; NaN where that is not known.
+    """
+    values = np.array([metrics[name] for metrics in runs if name in metrics], np.float64)
+    if len(values) > 1:
+        return float(values.mean()), float(values.std(ddof=1))
+    error = next((standard_error(metrics, name) for metrics in runs if name in metrics), None)
+    return float(values.sum()) if len(values) else math.nan, math.nan if error is None else error
+
+
 def without_errors(metrics: Mapping[str, float]) -> Metrics:
     """The metrics themselves, without their standard errors."""
     return {name: value for name, value in metrics.items() if not name.startswith("standard_error/")}

@@ -57,6 +57,7 @@ class Metric:
       resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
         equally many and of the same examples for all labels, whose deviation is its standard error.
       applies: whether a data set has what it needs.
+      family: title of the columns that it shares with others, where its labels have targets.
       remark: what to say, in words, of a mean; "" for nothing.
     """
 
@@ -69,6 +70,7 @@ class Metric:
     higher_is_better: bool = True
     resampled: bool = False
     applies: Callable[[Dataset], bool] = _always
+    family: str = ""
     remark: Callable[[float], str] = lambda mean: ""
 
 
@@ -140,6 +142,39 @@ def _recall(context: Context, conditional: bool) -> Values:
     return {label: found.recalled for label, found in context.overlaps.items() if ("->" in label) == conditional}
 
 
+def _marginal(context: Context, of: str) -> Values:
+    """An entry of the estimates of log p(x_m): the first subsets are those of one modality."""
+    return _labelled(context.model.names, getattr(context.estimates.own, of)[: len(context.model.names)])
+
+
+def _conditional(context: Context) -> Values:
+    """log p(x_m|x_A) = log p(x_m, x_A) - log p(x_A), each by its own posterior; where both subsets are evaluated."""
+    own = dict(zip(context.labels, context.estimates.own.log_prob, strict=True))
+    names = context.model.names
+    pairs = {
+        f"{label}->{target}": (subsets.label(mask | subsets.select(target, names), names), label)
+        for mask, label in zip(context.masks, context.labels, strict=True)
+        for m, target in enumerate(names)
+        if not mask[m]
+    }
+    return {pair: own[both] - own[given] for pair, (both, given) in pairs.items() if both in own}
+
+
+def _cross(context: Context, own: bool) -> Values:
+    """Of targets that are themselves given, or of all others."""
+    return {
+        f"{label}->{target}": context.estimates.cross[s, m]
+        for s, label in enumerate(context.labels)
+        for m, target in enumerate(context.model.names)
+        if context.masks[s, m] == own
+    }
+
+
+def _variance(context: Context, function: Callable[[Context], Values]) -> Values:
+    """Of one importance sample there is no variance."""
+    return function(context) if context.settings.log_likelihood_samples > 1 else {}
+
+
 METRICS: dict[str, Metric] = {
     "probe": Metric(
         _probe,
@@ -181,13 +216,34 @@ METRICS: dict[str, Metric] = {
         applies=lambda dataset: dataset.join is not None and has_classes(dataset),
     ),
     "log_likelihood/joint": Metric(
-        lambda context: _labelled(context.labels, context.estimates[0].log_prob),
+        lambda context: _labelled(context.labels, context.estimates.joint.log_prob),
         "Joint log-likelihood",
         "log p(X), nats",
         by_size=True,
     ),
+    "log_likelihood/conditional": Metric(
+        _conditional,
+        "Conditional log-likelihood",
+        "log p(x|given), nats",
+        by_size=True,
+        family="Conditional log-likelihood",
+    ),
+    "log_likelihood/cross": Metric(
+        lambda context: _cross(context, own=False),
+        "Cross-likelihood",
+        "log E p(x|z), z given others, nats",
+        by_size=True,
+        family="Cross-likelihood",
+    ),
+    "log_likelihood/self": Metric(
+        lambda context: _cross(context, own=True),
+        "Self-likelihood",
+        "log E p(x|z), z given x, nats",
+        by_subset=True,
+        family="Cross-likelihood",
+    ),
     "log_likelihood/ess": Metric(
-        lambda context: _labelled(context.labels, context.estimates[0].ess),
+        lambda context: _labelled(context.labels, context.estimates.joint.ess),
         "Effective sample size",
         "importance samples, of K",
         by_subset=True,
@@ -197,10 +253,24 @@ METRICS: dict[str, Metric] = {
             else ""
         ),
     ),
+    "log_likelihood/variance": Metric(
+        lambda context: _variance(context, lambda of: _labelled(of.labels, of.estimates.joint.variance)),
+        "Variance of log weights",
+        "nats squared",
+        by_subset=True,
+        higher_is_better=False,
+    ),
     "log_likelihood/marginal": Metric(
-        lambda context: _labelled(context.model.names, context.estimates[1].log_prob),
-        "Marginal log-likelihood",
-        "log p(x), nats",
+        lambda context: _marginal(context, "log_prob"), "Marginal log-likelihood", "log p(x), nats"
+    ),
+    "log_likelihood/marginal_ess": Metric(
+        lambda context: _marginal(context, "ess"), "Effective sample size of marginals", "importance samples, of K"
+    ),
+    "log_likelihood/marginal_variance": Metric(
+        lambda context: _variance(context, lambda of: _marginal(of, "variance")),
+        "Variance of log weights of marginals",
+        "nats squared",
+        higher_is_better=False,
     ),
     "coherence/joint": Metric(
         lambda context: {"": agreement(context.joint_classes)},

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from mmvae_jax.evaluation.measuring import by_size, labelled, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
-from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, marker
 
 _COLUMNS = 3
 
@@ -66,9 +66,8 @@ def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: 
         levels = sorted(curve)
         mean = np.array([np.mean(curve[level]) for level in levels])
         deviation = np.array([np.std(curve[level], ddof=1) if len(curve[level]) > 1 else 0.0 for level in levels])
-        colour, marker = COLOURS[i % len(COLOURS)], "osD^vPX*"[i % 8]
-        style = ("-", "--", ":")[i // 8 % 3]
-        axes.plot(levels, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+        colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
+        axes.plot(levels, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
         axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
     _label(axes, title, unit, "fraction of paired training tuples")
     axes.set_xscale("log")
@@ -159,22 +158,22 @@ def _panels(count: int, height: float = 3.3) -> tuple[Figure, list[Axes]]:
 def _shapes(published: Mapping[str, Sequence[Published]]) -> dict[str, str]:
     """Source -> marker."""
     sources = dict.fromkeys(each.source for several in published.values() for each in several)
-    return {source: "osD^vPX*"[i % 8] for i, source in enumerate(sources)}
+    return {source: marker(i)[0] for i, source in enumerate(sources)}
 
 
 def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
     """Models by their colours, then sources of published numbers by their markers."""
     found = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
     handles: dict[str, Any] = {label: line for pairs in found for line, label in pairs}
-    for source, marker in shapes.items():
-        handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=marker, fillstyle="none", markersize=7)
+    for source, symbol in shapes.items():
+        handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
     columns = min(len(handles), 5)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
-def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, marker: str) -> None:
+def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, symbol: str) -> None:
     colour = COLOURS[index % len(COLOURS)]
-    axes.plot(list(values), list(values.values()), marker, color=colour, fillstyle="none", markersize=7)
+    axes.plot(list(values), list(values.values()), symbol, color=colour, fillstyle="none", markersize=7)
 
 
 def _label(axes: Axes, title: str, unit: str, across: str) -> None:
@@ -191,8 +190,8 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, ind
     sizes = sorted(set.intersection(*(set(run) for run in runs)))
     values = np.array([[run[size] for size in sizes] for run in runs])
     mean = values.mean(0)
-    marker, style = "osD^vPX*"[index % 8], ("-", "--", ":")[index // 8 % 3]
-    axes.plot(sizes, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+    symbol, style = marker(index)
+    axes.plot(sizes, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
         axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)

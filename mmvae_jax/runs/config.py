@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
@@ -203,6 +203,17 @@ def _with_names(info: StructTypeInfo) -> StructConstructorSpec | None:
     spec = ConstructorRegistry.get_struct_spec(replace(info, markers=(*info.markers, _TYRO_S_OWN)))
     assert isinstance(spec, StructConstructorSpec)
     return replace(spec, fields=tuple(map(listed, spec.fields)))
+
+
+def to_record(config: Config) -> dict[str, Any]:
+    """A configuration as plain values: what `config.json` records, apart from what the data set decides."""
+    record = {name: _plain(value) for name, value in vars(config).items() if name != "architecture"}
+    architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
+    return {**record, "architecture": architecture}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvae_jax.evaluation.measuring import standard_error
+from mmvae_jax.evaluation.measuring import mean_and_spread
 
 SPREAD = "±: of one run the standard error over its examples, of several the standard deviation over their seeds"
 
@@ -40,9 +40,8 @@ def estimate(runs: Sequence[Mapping[str, float]], key: str) -> str:
     if len(values) == 0:
         return "-"
     digits = 3 if np.all(np.abs(values) < 10) else 1
-    mean = f"{values.mean():.{digits}f}"
-    spread = values.std(ddof=1) if len(values) > 1 else next(standard_error(each, key) for each in runs if key in each)
-    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
+    mean, spread = mean_and_spread(runs, key)
+    return f"{mean:.{digits}f}" if np.isnan(spread) else f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -209,7 +209,7 @@ def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[
     for prefix, row in METRICS.items():
         for label in labelled(metrics, prefix) if row.by_subset or row.by_size else ():
             given, _, target = label.partition("->")
-            family = prefix.partition("/")[0]
+            family = row.family or prefix.partition("/")[0]
             title = family[:1].upper() + family[1:] if target else row.title
             columns.setdefault((title, target), {})[given] = f"{prefix}/{label}"
     return columns

@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
@@ -26,12 +26,16 @@ from mmvae_jax.model import Model
 from mmvae_jax.plotting.figures import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.config import Config, Own, from_record, parse
+from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
 from mmvae_jax.runs.curve import CURVE_FILE, curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
+    METRICS_FILE,
     check_config,
+    drop_results,
     has_checkpoints,
+    has_config,
+    has_results,
     held,
     prepare_folder,
     read_config,
@@ -47,8 +51,8 @@ from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
 from mmvae_jax.zoo import model_table
 
-# What may differ between a run and its continuation.
-_FREE = (
+# What changes nothing of a run's results.
+_ASIDE = (
     "out",
     "cache",
     "streaming",
@@ -58,10 +62,11 @@ _FREE = (
     "list_models",
     "distributed",
     "distributed_timeout",
-    "evaluation",
     "saving",
     "training.model_parallel",
 )
+# What may differ between a run and its continuation.
+_FREE = (*_ASIDE, "evaluation")
 _FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
 # Steps between two looks at signals, checkpoints and the log.
 _STEPS_AT_ONCE = 25
@@ -185,6 +190,13 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
         hosts.wait_for_all("ended")
 
 
+def finished(folder: epath.PathLike, config: Config) -> bool:
+    """Whether the run of this configuration has been trained, measured and drawn in a folder."""
+    # The data decide the steps where the epochs do not.
+    steps = () if config.training.steps else ("training.steps",)
+    return has_results(folder) and has_config(folder, to_record(config), (*_ASIDE, "dataset", *steps))
+
+
 def _check_checkpoints(folder: epath.Path) -> None:
     if not has_checkpoints(folder):
         raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
@@ -213,7 +225,7 @@ def _evaluate(
     if log := read_log(folder):
         seconds = log[-1]["seconds"]
         metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.step_size / seconds}
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     with writing(folder / "figures"):
         figures = draw_all(context, metrics, folder / "figures", points)
     published = [each for each in experiment.published if each.model == model_label(record)]
@@ -224,15 +236,7 @@ def _evaluate(
 
 def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
     """The resolved configuration as plain values."""
-    record = {name: value for name, value in vars(config).items() if name != "architecture"}
-    record["training"] = prepared.training
-    record = {name: _plain(value) for name, value in record.items()}
-    architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
-    return {**record, "architecture": architecture, "dataset": prepared.dataset.provenance}
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return {**to_record(config), "training": asdict(prepared.training), "dataset": prepared.dataset.provenance}
 
 
 def _train(
@@ -253,7 +257,13 @@ def _train(
             hosts.by_first(lambda: (folder / CURVE_FILE).unlink(missing_ok=True))
         template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
-        hosts.by_first(lambda: write_config(folder, record))
+
+        def begin() -> None:
+            if config.fresh or not has_config(folder, record, _ASIDE):
+                drop_results(folder)
+            write_config(folder, record)
+
+        hosts.by_first(begin)
         state = template if restored is None else restored
         start = int(state.step)
         if config.eval_only or start >= training.steps:
