@@ -53,7 +53,6 @@ def write_report(
     metrics: Mapping[str, float],
     figures: Sequence[epath.PathLike],
     versions: Mapping[str, str],
-    expected: Mapping[str, str] | None = None,
     published: Sequence[Published] = (),
     points: Sequence[Mapping[str, float]] = (),
 ) -> epath.Path:
@@ -65,15 +64,14 @@ def write_report(
       metrics: as in `metrics.json`.
       figures: PNG files, in the order in which they are shown.
       versions: of Python, the libraries and the commit.
-      expected: published or measured numbers to hold the run's own against, by what they are.
-      published: numbers of others for this model, which go into the same table.
+      published: numbers of others for this model, which go into the same tables.
       points: of a learning curve, as in `curve.json`.
     """
     folder = epath.Path(folder)
     title = folder.resolve().name
     sections = [
         ("Metrics by number of inputs", _sizes_table(metrics, published)),
-        ("Expected", _pairs_table(expected or {})),
+        ("Beside published numbers", _published_table(metrics, published)),
         ("Figures", "".join(_figure(epath.Path(path)) for path in figures)),
         ("Learning curve", _curve_table(points)),
         ("Metrics by subset", _subsets_table(metrics)),
@@ -169,6 +167,19 @@ def _published_row(published: Published, prefix: str, sizes: Sequence[int]) -> l
     source = published.source if mean is None else f"{published.source}: {_number(mean)} on average"
     cells = (f'<td class="self">{_number(found[n]) if n in found else ""}</td>' for n in sizes)
     return [f'<td class="self">{escape(source)}</td>', *cells]
+
+
+def _published_table(metrics: Mapping[str, float], published: Sequence[Published]) -> str:
+    """What others report by subset or modality, one column a source; what is known by number stands elsewhere."""
+    names = dict.fromkeys(name for each in published for name in each.metrics)
+    shown = [name for name in names if name not in METRICS and "/by_size/" not in name]
+    sources = [each for each in published if any(name in each.metrics for name in shown)]
+    rows = []
+    for name in shown:
+        theirs = (_number(each.metrics[name]) if name in each.metrics else "" for each in sources)
+        own = _cell(metrics, name if name in metrics else None)
+        rows.append([f"<td>{escape(_called(name))}</td>", own, *(f'<td class="self">{each}</td>' for each in theirs)])
+    return _table(["", "here", *(escape(each.source) for each in sources)], rows) if rows else ""
 
 
 def _settings_note(published: Published) -> str:

@@ -195,6 +195,8 @@ def _beside_rows(groups: Groups, published: Mapping[str, Sequence[Published]], p
     heads = {f"{prefix}/by_size/{n}": f"{n} input{'s' * (n > 1)}" for n in sizes}
     if any(prefix in each for each in numbers):
         heads[prefix] = "all"
+    reported = dict.fromkeys(name for several in published.values() for each in several for name in each.metrics)
+    heads |= {name: name[len(prefix) + 1 :] for name in reported if metric_of(name) == prefix and name not in heads}
     rows = [["model", "source", *heads.values()]]
     for label, several in groups.items():
         epochs = _joined(f"{each['train/epochs']:.4g}" for each in metrics[label] if "train/epochs" in each)

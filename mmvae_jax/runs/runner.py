@@ -19,7 +19,7 @@ from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.evaluation.inception import inception
-from mmvae_jax.evaluation.published import Published
+from mmvae_jax.evaluation.published import Published, comparable
 from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -33,6 +33,7 @@ from mmvae_jax.runs.folder import (
     METRICS_FILE,
     check_config,
     drop_results,
+    flat_settings,
     has_checkpoints,
     has_config,
     has_results,
@@ -81,7 +82,6 @@ class Experiment(Generic[Own]):
       presets: name -> configuration; the first is the default.
       load: configuration -> data set.
       modalities: (configuration, data set) -> the model's modalities.
-      expected: published or measured numbers in words, shown in the report beside the run's own.
       published: published numbers of models, in the tables and figures of reports and comparisons.
     """
 
@@ -89,7 +89,6 @@ class Experiment(Generic[Own]):
     presets: dict[str, Config[Own]]
     load: Callable[[Config[Own]], Dataset]
     modalities: Callable[[Config[Own], Dataset], tuple[Modality, ...]]
-    expected: dict[str, str] | None = None
     published: tuple[Published, ...] = ()
 
 
@@ -228,9 +227,9 @@ def _evaluate(
     write_whole(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     with writing(folder / "figures"):
         figures = draw_all(context, metrics, folder / "figures", points)
-    published = [each for each in experiment.published if each.model == model_label(record)]
+    published = comparable(experiment.published, model_label(record), flat_settings(record))
     write_origin(folder, "evaluated", command, experiment=experiment.name, published=plain_published(published))
-    write_report(folder, record, metrics, figures, versions(), experiment.expected, published, points)
+    write_report(folder, record, metrics, figures, versions(), published, points)
     _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 
