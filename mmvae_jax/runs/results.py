@@ -194,7 +194,7 @@ def _beside_rows(groups: Groups, published: Mapping[str, Sequence[Published]], p
     sizes = sorted(set().union(*(by_size(each, prefix) for each in numbers)))
     heads = {f"{prefix}/by_size/{n}": f"{n} input{'s' * (n > 1)}" for n in sizes}
     if any(prefix in each for each in numbers):
-        heads[prefix] = "all"
+        heads[prefix] = "mean" if sizes else "value"
     rows = [["model", "source", *heads.values()]]
     for label, several in groups.items():
         epochs = _joined(f"{each['train/epochs']:.4g}" for each in metrics[label] if "train/epochs" in each)
