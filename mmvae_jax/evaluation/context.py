@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
@@ -17,6 +17,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
+from mmvae_jax.evaluation.frechet import frechet_replicates
 from mmvae_jax.evaluation.inception import AT_ONCE, inception
 from mmvae_jax.evaluation.likelihood import SubsetEstimates, subset_estimates
 from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
@@ -184,10 +185,26 @@ class Context:
         if self.pictures is None:
             return {}
         real = {name: Manifold(features) for name, features in self.pictures.real.items()}
-        generated = {**self.pictures.conditional, **self.pictures.unconditional}
         return {
-            label: overlap(real[label.rpartition("->")[2]], Manifold(features)) for label, features in generated.items()
+            label: overlap(real[label.rpartition("->")[2]], Manifold(features))
+            for label, features in self.pictures.generated.items()
         }
+
+    @cached_property
+    def distances(self) -> dict[str, Float[np.ndarray, "R"]]:
+        """Fréchet distances and their replicates, by the same labels."""
+        return self._distances(self.pictures)
+
+    @cached_property
+    def inception_distances(self) -> dict[str, Float[np.ndarray, "R"]]:
+        """The same in Inception's features."""
+        return self._distances(self.inception_pictures)
+
+    def _distances(self, found: PictureFeatures | None) -> dict[str, Float[np.ndarray, "R"]]:
+        if found is None:
+            return {}
+        seed = int(jax.random.randint(jax.random.fold_in(self.keys.coherence, 3), (), 0, 2**31 - 1))
+        return frechet_replicates(found.real, found.generated, seed)
 
     @cached_property
     def estimates(self) -> SubsetEstimates:

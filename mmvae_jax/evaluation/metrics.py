@@ -15,8 +15,6 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
-from mmvae_jax.evaluation.frechet import frechet_replicates
-from mmvae_jax.evaluation.picture_features import PictureFeatures
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
@@ -126,20 +124,17 @@ def _classifiers(context: Context) -> Values:
     return found if context.oracle is None else {**found, "oracle": context.oracle.right}
 
 
-def _frechet(context: Context, found: PictureFeatures | None, conditional: bool) -> Values:
-    """Of pictures generated from some modalities, or from nothing."""
-    if found is None:
-        return {}
-    seed = int(jax.random.randint(jax.random.fold_in(context.key, 1), (), 0, 2**31 - 1))
-    return frechet_replicates(found.real, found.conditional if conditional else found.unconditional, seed)
+def _of(found: Mapping[str, Shaped[np.ndarray, "N"]], conditional: bool) -> Values:
+    """What is measured of pictures generated from some modalities, or from nothing."""
+    return {label: each for label, each in found.items() if ("->" in label) == conditional}
 
 
 def _precision(context: Context, conditional: bool) -> Values:
-    return {label: found.precise for label, found in context.overlaps.items() if ("->" in label) == conditional}
+    return _of({label: found.precise for label, found in context.overlaps.items()}, conditional)
 
 
 def _recall(context: Context, conditional: bool) -> Values:
-    return {label: found.recalled for label, found in context.overlaps.items() if ("->" in label) == conditional}
+    return _of({label: found.recalled for label, found in context.overlaps.items()}, conditional)
 
 
 def _marginal(context: Context, of: str) -> Values:
@@ -291,7 +286,7 @@ METRICS: dict[str, Metric] = {
         ),
     ),
     "FD/conditional": Metric(
-        lambda context: _frechet(context, context.pictures, conditional=True),
+        lambda context: _of(context.distances, conditional=True),
         "FD of conditional pictures",
         "Fréchet distance, features of our classifiers",
         by_size=True,
@@ -316,7 +311,7 @@ METRICS: dict[str, Metric] = {
         applies=has_classes,
     ),
     "FD/unconditional": Metric(
-        lambda context: _frechet(context, context.pictures, conditional=False),
+        lambda context: _of(context.distances, conditional=False),
         "FD of unconditional pictures",
         "Fréchet distance, features of our classifiers",
         higher_is_better=False,
@@ -338,7 +333,7 @@ METRICS: dict[str, Metric] = {
         applies=has_classes,
     ),
     "FID/conditional": Metric(
-        lambda context: _frechet(context, context.inception_pictures, conditional=True),
+        lambda context: _of(context.inception_distances, conditional=True),
         "FID of conditional pictures",
         "Fréchet distance, features of Inception-v3",
         by_size=True,
@@ -346,7 +341,7 @@ METRICS: dict[str, Metric] = {
         resampled=True,
     ),
     "FID/unconditional": Metric(
-        lambda context: _frechet(context, context.inception_pictures, conditional=False),
+        lambda context: _of(context.inception_distances, conditional=False),
         "FID of unconditional pictures",
         "Fréchet distance, features of Inception-v3",
         higher_is_better=False,

@@ -44,6 +44,11 @@ class PictureFeatures(NamedTuple):
     conditional: Sets
     unconditional: Sets
 
+    @property
+    def generated(self) -> Sets:
+        """All that is generated, by label."""
+        return {**self.conditional, **self.unconditional}
+
 
 def pictured(model: Model) -> list[str]:
     """The modalities whose x are pictures [H, W, C]."""

@@ -1,7 +1,7 @@
 """Metrics against the number of inputs or the fraction of paired tuples, of one run or of several models."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,15 @@ def metrics_figure(
     """
     shown = shown_metrics(runs)
     figure, panels = _panels(len(shown))
-    published, shapes = published or {}, _shapes(published or {})
+    published = published or {}
+    shapes = _shapes(published, lambda each: any(by_size(each.metrics, prefix) for prefix in shown))
     for axes, prefix in zip(panels, shown, strict=True):
         for i, (label, metrics) in enumerate(runs.items()):
             if known := [sizes for each in metrics if (sizes := by_size(each, prefix))]:
                 _draw_curve(axes, known, label, i)
             for each in published.get(label, ()):
-                _draw_published(axes, by_size(each.metrics, prefix), i, shapes[each.source])
+                if found := by_size(each.metrics, prefix):
+                    _draw_published(axes, found, i, shapes[each.source])
         if len(runs) == 1 and len(only := next(iter(runs.values()))) == 1:
             _draw_subsets(axes, only[0], prefix)
         _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
@@ -87,8 +89,9 @@ def single_figure(
       prefix: the metric's key.
       published: as in `metrics_figure`.
     """
-    published, shapes = published or {}, _shapes(published or {})
-    figure, (axes,) = _panels(1, height=1.3 + 0.35 * len(runs))
+    published = published or {}
+    shapes = _shapes(published, lambda each: prefix in each.metrics)
+    figure, (axes,) = _panels(1, width=6, height=1.3 + 0.35 * len(runs))
     for i, (label, metrics) in enumerate(runs.items()):
         values = np.array([each[prefix] for each in metrics if prefix in each])
         if len(values):
@@ -144,21 +147,22 @@ def _lines(points: Sequence[Mapping[str, float]], prefix: str) -> dict[str, str]
     return {f"{prefix}/{label}" if label else prefix: label or METRICS[prefix].title for label in labels}
 
 
-def _panels(count: int, height: float = 3.3) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, width: float = 3.5, height: float = 3.3) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels, three a row."""
     columns = min(max(count, 1), _COLUMNS)
     rows = math.ceil(max(count, 1) / columns)
-    figure = Figure(figsize=(3.5 * columns, height * rows), dpi=DPI, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, facecolor="white", layout="constrained")
     panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
     for spare in panels[max(count, 1) :]:
         spare.remove()
     return figure, panels[:count]
 
 
-def _shapes(published: Mapping[str, Sequence[Published]]) -> dict[str, str]:
-    """Source -> marker."""
+def _shapes(published: Mapping[str, Sequence[Published]], drawn: Callable[[Published], object]) -> dict[str, str]:
+    """Source -> marker, the same in all figures, of the sources of which something is drawn."""
     sources = dict.fromkeys(each.source for several in published.values() for each in several)
-    return {source: marker(i)[0] for i, source in enumerate(sources)}
+    used = {each.source for several in published.values() for each in several if drawn(each)}
+    return {source: marker(i)[0] for i, source in enumerate(sources) if source in used}
 
 
 def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
@@ -167,7 +171,7 @@ def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
     handles: dict[str, Any] = {label: line for pairs in found for line, label in pairs}
     for source, symbol in shapes.items():
         handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
-    columns = min(len(handles), 5)
+    columns = min(len(handles), round(figure.get_figwidth() / 2))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 

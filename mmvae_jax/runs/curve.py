@@ -19,16 +19,16 @@ Points = list[dict[str, float]]
 
 
 def curve_points(
-    context: Context, folder: epath.PathLike, names: Sequence[str], template: TrainState, final: Mapping[str, float]
+    context: Context, folder: epath.PathLike, names: Sequence[str], state: TrainState, final: Mapping[str, float]
 ) -> Points:
     """Measures every checkpoint of a run, or reads what an earlier command measured; all hosts must call it.
 
     Args:
-      context: of the final parameters.
+      context: of the final state's parameters.
       folder: of the run.
       names: keys of the metrics to measure; none: those that are there, if any, stay.
-      template: a fresh state.
-      final: the final parameters' metrics, which are not measured again, with `train/steps` and `train/epochs`.
+      state: the final one.
+      final: its metrics, which are not measured again, with `train/steps` and `train/epochs`.
 
     Returns:
       Metrics of every readable checkpoint by flat names, with `train/steps` and `train/epochs`, oldest first.
@@ -43,7 +43,7 @@ def curve_points(
             else:
                 context.report(f"learning curve: step {step}")
                 try:
-                    params = checkpoints.restore_step(step, template).params
+                    params = checkpoints.restore_step(step, state).params
                 except UserError as error:
                     context.report(f"{error}: left out of the learning curve")
                     continue

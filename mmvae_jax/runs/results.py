@@ -165,8 +165,8 @@ def _run_rows(groups: Groups) -> list[list[str]]:
     rows = [["model", "seeds", "epochs", "steps", *paths]]
     for label, several in groups.items():
         reached = [
-            _joined(f"{source.run.metrics[name]:.4g}" for source in several if name in source.run.metrics)
-            for name in ("train/epochs", "train/steps")
+            _joined(f"{source.run.metrics[name]:{form}}" for source in several if name in source.run.metrics)
+            for name, form in (("train/epochs", ".4g"), ("train/steps", ".0f"))
         ]
         settings = [_joined(source.setting(path) for source in several) for path in paths.values()]
         rows.append([label, _joined(source.setting("seed") for source in several), *reached, *settings])
@@ -178,12 +178,13 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _beside(groups: Groups, published: Mapping[str, Sequence[Published]]) -> list[str]:
-    """A table for every metric of which something is published: the runs of a model, then what others report of it."""
-    names = {metric_of(name) for several in published.values() for each in several for name in each.metrics}
+    """A table for every metric that is measured and published: the runs of a model, then what others report of it."""
+    reported = {metric_of(name) for several in published.values() for each in several for name in each.metrics}
+    measured = {metric_of(name) for several in _metrics(groups).values() for each in several for name in each}
     return [
         f"{METRICS[prefix].title}:\n\n{markdown_table(_beside_rows(groups, published, prefix))}"
         for prefix in METRICS
-        if prefix in names
+        if prefix in reported & measured
     ]
 
 
@@ -194,7 +195,7 @@ def _beside_rows(groups: Groups, published: Mapping[str, Sequence[Published]], p
     sizes = sorted(set().union(*(by_size(each, prefix) for each in numbers)))
     heads = {f"{prefix}/by_size/{n}": f"{n} input{'s' * (n > 1)}" for n in sizes}
     if any(prefix in each for each in numbers):
-        heads[prefix] = "all"
+        heads[prefix] = "mean" if sizes else "value"
     reported = dict.fromkeys(name for several in published.values() for each in several for name in each.metrics)
     heads |= {name: name[len(prefix) + 1 :] for name in reported if metric_of(name) == prefix and name not in heads}
     rows = [["model", "source", *heads.values()]]

@@ -217,7 +217,7 @@ def _evaluate(
     context = Context(model, state.params, dataset, key, config.evaluation, cache, _print)
     metrics, epoch = measure(context), steps_per_epoch(dataset.train, training)
     metrics |= {"train/steps": steps, "train/epochs": steps / epoch}
-    points = curve_points(context, folder, config.curve, placed(prepared.template, training.model_parallel), metrics)
+    points = curve_points(context, folder, config.curve, state, metrics)
     context = context.on_one_host()
     if not hosts.first_process():
         return

@@ -38,12 +38,12 @@ def run(tmp_path):
     dataset = Dataset("toy", ORACLE.names, split, split, 0)
     context = Context(model, states[-1].params, dataset, jax.random.key(3), settings, tmp_path, lines.append)
     final = measure(context) | {"train/steps": 6, "train/epochs": 3.0}
-    return tmp_path, context, template, states, final, lines
+    return tmp_path, context, states, final, lines
 
 
 def test_each_checkpoint_measures_what_its_parameters_do(run):
-    folder, context, template, states, final, _ = run
-    points = curve_points(context, folder, NAMES, template, final)
+    folder, context, states, final, _ = run
+    points = curve_points(context, folder, NAMES, states[-1], final)
     assert [(point["train/steps"], point["train/epochs"]) for point in points] == [(2, 1), (4, 2), (6, 3)]
     for point, state in zip(points, states, strict=True):
         expected = measure(context.of(state.params), NAMES)
@@ -51,15 +51,15 @@ def test_each_checkpoint_measures_what_its_parameters_do(run):
     joint = [point["log_likelihood/joint/m0+m1"] for point in points]
     assert joint == sorted(joint) and joint[0] < joint[-1]
     assert read_curve(folder) == points
-    assert curve_points(context, folder, (), template, final) == points
+    assert curve_points(context, folder, (), states[-1], final) == points
 
 
 def test_a_checkpoint_that_cannot_be_read_is_told_and_left_out(run):
-    folder, context, template, _, final, lines = run
+    folder, context, states, final, lines = run
     for path in (folder / "checkpoints" / "4").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    points = curve_points(context, folder, NAMES, template, final)
+    points = curve_points(context, folder, NAMES, states[-1], final)
     assert [point["train/steps"] for point in points] == [2, 6]
     assert any("checkpoint 4 in" in line and "left out" in line for line in lines)
 
