@@ -70,6 +70,8 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
         "coherence/self": [f"{a}->{t}" for a, t in pairs if t in a.split("+")],
         "log_likelihood/marginal": names,
         "classifier": names,
+        # Of class indices, which these modalities have none of.
+        "accuracy": [],
         "coherence/joint": [""],
         "coherence/joint_entropy": [""],
     }
