@@ -77,6 +77,11 @@ class Autoregressive(distrax.Distribution):
         """Of one place."""
         return ()
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of symbols, without drawing any."""
+        return jnp.dtype(jnp.result_type(int))
+
     def log_prob(self, value: Int[Array, "*B L"]) -> Float[Array, "*K L"]:
         """log p(x_t|x_1..x_{t-1}, z) at every place, in nats, by teacher forcing."""
         shape = jax.eval_shape(self._logits).shape

@@ -26,7 +26,7 @@ LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 _LEVEL = "own.supervision"
 # Of a run's settings, what says no more than its level of supervision, or what is compared by itself.
 _ASIDE = (_LEVEL, "dataset.tuples", "dataset.fingerprint")
-# Label -> level -> accuracy of every run, and of a lone one the standard error.
+# Label of a model -> level -> accuracy of every run.
 Curves = dict[str, dict[float, list[float]]]
 
 
@@ -46,6 +46,8 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
     check_choice(parsed.experiment, named, "experiment")
     for name in parsed.baselines:
         check_choice(name, BASELINES, "baseline")
+    if parsed.steps < 1:
+        raise UserError(f"--steps={parsed.steps}: give at least 1")
     folder = Path(parsed.out or f"runs/baselines/{parsed.experiment}-seed{parsed.seed}")
     prepare_folder(folder)
     experiment = named[parsed.experiment]

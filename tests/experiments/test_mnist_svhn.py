@@ -87,7 +87,7 @@ def test_a_run_measures_coherence_both_ways(tmp_path):
 
 
 def test_real_files_are_svhn(real_data):
-    dataset = EXPERIMENT.load(config(f"--data={real_data}", "--supervision=0.1"))
+    dataset = EXPERIMENT.load(config("--preset=paper", f"--data={real_data}", "--supervision=0.1"))
     assert dataset.modalities == ("mnist", "svhn") and dataset.train.size == 30 * 9083
     assert np.asarray(dataset.train.presence).all(1).sum() == round(0.1 * 30 * 9083)
 
