@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Key
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
-from mmvae_jax.model import Model, Params
+from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import on_all_devices, split_over_devices
 
@@ -113,20 +113,22 @@ def _pictures(
 ) -> dict[str, Float[Array, "2+S B H W C"]]:
     """Of every modality the real ones, those from nothing, then those from each subset."""
     codes, found = model.encode(params, batch), {}
-    nothing = model.draw_prior(params, jax.random.fold_in(key, len(names)), len(batch.label), sampler)
-    unconditional = model.point_estimates(params, split_over_devices(nothing), names)
+    nothing = split_over_devices(
+        model.draw_prior(params, jax.random.fold_in(key, len(names)), len(batch.label), sampler)
+    )
     modalities = {m.name: m for m in model.modalities}
     for i, name in enumerate(names):
 
-        def one(arguments: tuple[Array, Array], name: str = name) -> Float[Array, "B H W C"]:
+        def one(arguments: tuple[Array, Array]) -> Latents:
             draw_key, mask = arguments
-            latents = model.draw(params, codes, batch.present, mask, draw_key)
-            return model.point_estimates(params, latents, name)[name]
+            return model.draw(params, codes, batch.present, mask, draw_key)
 
         keys = jax.random.split(jax.random.fold_in(key, i), len(masks[name]))
-        conditional = jax.lax.map(one, (keys, jnp.asarray(masks[name])))
-        others = jnp.stack([modalities[name].in_units(batch.x[name]), unconditional[name]])
-        found[name] = jnp.concatenate([others, conditional])
+        given = jax.lax.map(one, (keys, jnp.asarray(masks[name])))
+        # All of a modality is decoded together: its decoder is compiled once.
+        latents = jax.tree.map(lambda first, others: jnp.concatenate([first[None], others]), nothing, given)
+        real = modalities[name].in_units(batch.x[name])
+        found[name] = jnp.concatenate([real[None], model.point_estimates(params, latents, name)[name]])
     return found
 
 
