@@ -1,10 +1,14 @@
 """What a model is measured on."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation.annealing import Annealing
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.evaluation.samplers import SAMPLERS
+
+Estimator = Literal["importance", "ais"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class EvaluationSettings:
       sampler: where unconditional draws come from, a key of `SAMPLERS`: prior, or gmm (a mixture of Gaussians fitted
         to posterior draws of training tuples).
       sampler_components: diagonal Gaussians of `gmm`.
+      estimator: of log p(x): importance (sampling, by the model's posteriors), or ais: annealed importance sampling
+        from the prior beside it, which costs far more and says how loose the former is.
+      ais: how much annealed importance sampling does.
     """
 
     log_likelihood_samples: int = 15
@@ -31,9 +38,12 @@ class EvaluationSettings:
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
     sampler: str = "prior"
     sampler_components: int = 50
+    estimator: Estimator = "importance"
+    ais: Annealing = field(default_factory=Annealing)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, int) and value < 1:
                 raise UserError(f"{name.replace('_', '-')}={value}: give at least 1")
         check_choice(self.sampler, SAMPLERS, "sampler")
+        check_choice(self.estimator, get_args(Estimator), "estimator")
