@@ -22,7 +22,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
 from mmvae_jax.evaluation.likelihood import Estimates, summary
 from mmvae_jax.model import Latents, Model, Params
-from mmvae_jax.sharding import on_all_devices
+from mmvae_jax.sharding import on_all_devices, split_over_devices
 
 _PILOTS = 4
 _FIRST_STEP = 0.3
@@ -96,7 +96,7 @@ def _annealed(
         z_key, *keys = jax.random.split(key, 1 + len(owners))
         shape = chains, len(batch.label)
         private = {m.name: model.private_prior(m).sample(k, shape) for m, k in zip(owners, keys, strict=True)}
-        return Latents(prior.sample(z_key, shape), private)
+        return split_over_devices(Latents(prior.sample(z_key, shape), private), axis=1)
 
     def log_densities(latents: Latents) -> tuple[Float[Array, "C B"], Float[Array, "C B"]]:
         log_prior = prior.log_prob(latents.z)
