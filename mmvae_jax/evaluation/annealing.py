@@ -45,7 +45,7 @@ class Annealing:
       examples: test tuples whose log-likelihood is estimated so; None: all that importance sampling estimates.
     """
 
-    temperatures: int = 200
+    temperatures: int = 500
     chains: int = 8
     leapfrog_steps: int = 10
     examples: int | None = 32

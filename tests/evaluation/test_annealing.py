@@ -34,7 +34,7 @@ def test_within_three_errors_where_a_hundred_importance_samples_are_low(private_
     oracle = LinearGaussian((6, 7), latent_dim=4, private_dim=private_dim)
     model, batch = oracle.model("poe_quotient"), tuples(oracle)
     params = oracle.params(model, shift=0.6, log_scale=-0.7)
-    annealing = Annealing(temperatures=80, chains=10, leapfrog_steps=5)
+    annealing = Annealing(temperatures=400, chains=10, leapfrog_steps=10)
     for target in (NAMES, ("m1",)):
         exact = oracle.exact_log_prob(batch.x, target)
         assert np.ptp(exact) > 20
@@ -54,7 +54,7 @@ def test_at_one_temperature_it_is_importance_sampling_from_the_prior():
     model, batch = oracle.model("poe_quotient"), tuples(oracle)
     params, exact = oracle.params(model), oracle.exact_log_prob(batch.x, NAMES)
     once = annealed_estimates(model, params, jax.random.key(2), batch, NAMES, Annealing(1, 10, 1))
-    often = annealed_estimates(model, params, jax.random.key(2), batch, NAMES, Annealing(80, 10, 5))
+    often = annealed_estimates(model, params, jax.random.key(2), batch, NAMES, Annealing(400, 10, 10))
     assert np.mean(exact - once.log_prob) > 10 * np.mean(exact - often.log_prob) > 0
 
 
@@ -63,6 +63,6 @@ def test_absent_modalities_do_not_count():
     model, batch = oracle.model("poe_quotient"), tuples(oracle)
     blank = dict(batch.x, m0=jnp.full_like(batch.x["m0"], jnp.nan))
     batch = batch._replace(x=blank, present=batch.present.at[:, 0].set(False))
-    found = annealed_estimates(model, oracle.params(model), jax.random.key(2), batch, NAMES, Annealing(80, 10, 5))
+    found = annealed_estimates(model, oracle.params(model), jax.random.key(2), batch, NAMES, Annealing(400, 10, 10))
     distance, error = distances(found.log_prob, oracle.exact_log_prob(batch.x, ["m1"]))
     assert np.all(np.abs(distance) < 3 * error) and np.all(error < 0.2)

@@ -157,7 +157,7 @@ def test_exact_posteriors_give_the_exact_log_likelihood(metrics):
 
 def test_annealing_says_how_loose_importance_sampling_is(monkeypatch):
     only(monkeypatch, **{name: METRICS[name] for name in ("log_likelihood/annealed", "log_likelihood/looseness")})
-    ais = Annealing(temperatures=40, chains=8, leapfrog_steps=4, examples=15)
+    ais = Annealing(temperatures=400, chains=8, leapfrog_steps=10, examples=15)
     settings = dataclasses.replace(SETTINGS, log_likelihood_samples=2, estimator="ais", ais=ais)
     model = ORACLE.model()
     params = ORACLE.params(model, log_scale=-1.0)
@@ -170,7 +170,7 @@ def test_annealing_says_how_loose_importance_sampling_is(monkeypatch):
         assert found[f"log_likelihood/annealed/{label}"] == tight[f"log_likelihood/annealed/{label}"]
         assert found[f"log_likelihood/looseness/{label}"] > 0.5
         error = standard_error(tight, f"log_likelihood/looseness/{label}")
-        assert error is not None and abs(tight[f"log_likelihood/looseness/{label}"]) < 3 * error + 0.02
+        assert error is not None and abs(tight[f"log_likelihood/looseness/{label}"]) < 3 * error + 0.05
 
 
 def test_a_better_informed_subset_is_more_coherent(metrics):
