@@ -238,13 +238,15 @@ class Model:
         z: Float[Array, "*K B D"],
         batch: Batch,
         private: Mapping[str, Float[Array, "*K B _"]] | None = None,
-    ) -> Float[Array, "*K B M"]:
-        """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent."""
+        names: Sequence[str] | None = None,
+    ) -> Float[Array, "*K B _"]:
+        """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent, of all modalities or those asked for."""
         observed = self._observed(batch)
-        decoded = self.decode(params, z, private)
+        decoded = self.decode(params, z, private, names)
         terms = [
             jnp.where(batch.present[:, i], likelihoods.log_prob(decoded[m.name], observed[m.name], len(m.shape)), 0.0)
             for i, m in enumerate(self.modalities)
+            if m.name in decoded
         ]
         return jnp.stack(terms, -1)
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.annealing import annealed_estimates
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
@@ -211,6 +212,18 @@ class Context:
         """Log-likelihoods under every subset's posterior: of everything, of what is given, of each modality."""
         samples = self.settings.log_likelihood_samples
         return subset_estimates(self.model, self.params, self.keys.likelihood, self.weighed, self.masks, samples)
+
+    @cached_property
+    def annealed(self) -> dict[str, Float[np.ndarray, "B"]]:
+        """log p(x_m) of every modality, then log p(X), by annealed importance sampling; of the first of `weighed`."""
+        batch, names = first(self.weighed, self.settings.ais.examples), self.model.names
+        targets = {"+".join(target): target for target in [*((name,) for name in names), names]}
+        return {
+            label: annealed_estimates(
+                self.model, self.params, jax.random.fold_in(self.keys.likelihood, i), batch, target, self.settings.ais
+            ).log_prob
+            for i, (label, target) in enumerate(targets.items())
+        }
 
 
 def evaluated_subsets(m: int) -> Masks:

@@ -227,7 +227,7 @@ def _estimates(
     def row(arguments: tuple[Array, Array, Array]) -> Estimates:
         row_key, proposal, of_row = arguments
         weigh = partial(_log_weights, model, params, codes, batch, proposal, of_row, corrected)
-        return _summary(_in_chunks(weigh, row_key, samples, at_once // len(batch.label)))
+        return summary(_in_chunks(weigh, row_key, samples, at_once // len(batch.label)))
 
     keys = jax.random.split(key, len(proposals))
     return jax.lax.map(row, (keys, proposals, targets))
@@ -282,8 +282,8 @@ def _propose_private(
     return draws, jnp.stack(jnp.broadcast_arrays(*ratios), -1)
 
 
-def _summary(log_weights: Float[Array, "K *R B"]) -> Estimates:
-    """The estimates from all log weights."""
+def summary(log_weights: Float[Array, "K *R B"]) -> Estimates:
+    """The estimates from the log weights of K samples or chains."""
     log_sum = jax.nn.logsumexp(log_weights, axis=0)
     log_sum_squares = jax.nn.logsumexp(2 * log_weights, axis=0)
     log_prob: Any = log_sum - math.log(len(log_weights))

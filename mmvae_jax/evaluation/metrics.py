@@ -170,6 +170,16 @@ def _variance(context: Context, function: Callable[[Context], Values]) -> Values
     return function(context) if context.settings.log_likelihood_samples > 1 else {}
 
 
+def _annealed(context: Context) -> Values:
+    return context.annealed if context.settings.estimator == "ais" else {}
+
+
+def _looseness(context: Context) -> Values:
+    """By how much importance sampling under the same modalities' posterior is lower, on the same examples."""
+    sampled = dict(zip(context.labels, context.estimates.own.log_prob, strict=True))
+    return {label: each - sampled[label][: len(each)] for label, each in _annealed(context).items()}
+
+
 METRICS: dict[str, Metric] = {
     "probe": Metric(
         _probe,
@@ -266,6 +276,10 @@ METRICS: dict[str, Metric] = {
         "Variance of log weights of marginals",
         "nats squared",
         higher_is_better=False,
+    ),
+    "log_likelihood/annealed": Metric(_annealed, "Annealed log-likelihood", "log p(x), nats"),
+    "log_likelihood/looseness": Metric(
+        _looseness, "Looseness: annealed above importance-sampled log-likelihood", "nats", higher_is_better=False
     ),
     "coherence/joint": Metric(
         lambda context: {"": agreement(context.joint_classes)},

@@ -87,7 +87,9 @@ def picture_features(
     masks = {name: following_subsets(len(model.names), model.names.index(name)) for name in names}
     labels = {name: [f"{subsets.label(mask, model.names)}->{name}" for mask in masks[name]] for name in names}
     found: dict[str, list[Float[np.ndarray, "S B F"]]] = {name: [] for name in names}
-    for chunk in chunks(batch, min(limit, decoded_at_once(model, params))):
+    # Of every tuple as many pictures of a modality are decoded at once as there are modalities: subsets, and nothing.
+    at_once = max(1, decoded_at_once(model, params) // len(model.names))
+    for chunk in chunks(batch, min(limit, at_once)):
         chunk_key = jax.random.fold_in(key, chunk.index)
         pictures = _pictures(model, names, params, chunk_key, chunk.batch, masks, sampler)
         for name in names:

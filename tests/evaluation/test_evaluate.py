@@ -21,6 +21,7 @@ from mmvae_jax.evaluation import (
     evaluated_subsets,
     measure,
 )
+from mmvae_jax.evaluation.annealing import Annealing
 from mmvae_jax.evaluation.context import MAX_SUBSETS
 from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
 from mmvae_jax.gaussian import Gaussian
@@ -86,7 +87,9 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
         f"{name}/{kind}": [] for name in ("FD", "precision", "recall") for kind in ("conditional", "unconditional")
     }
     dataset = toy_dataset()
-    assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys()
+    on_demand = {"log_likelihood/annealed", "log_likelihood/looseness"}
+    assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys() | on_demand
+    assert not any(labelled(metrics, prefix) for prefix in on_demand)
     for prefix, expected in labels.items():
         assert set(labelled(metrics, prefix)) == set(expected)
         assert set(by_size(metrics, prefix)) == (
@@ -190,6 +193,24 @@ def test_exact_posteriors_give_the_exact_log_likelihood(metrics):
     assert metrics["log_likelihood/ess/m0"] < 4
 
 
+def test_annealing_says_how_loose_importance_sampling_is(monkeypatch):
+    only(monkeypatch, **{name: METRICS[name] for name in ("log_likelihood/annealed", "log_likelihood/looseness")})
+    ais = Annealing(temperatures=400, chains=8, leapfrog_steps=10, examples=15)
+    settings = dataclasses.replace(SETTINGS, log_likelihood_samples=2, estimator="ais", ais=ais)
+    model = ORACLE.model()
+    params = ORACLE.params(model, log_scale=-1.0)
+    exact = ORACLE.params(model)
+    found, tight = (
+        measure(Context(model, each, toy_dataset(), jax.random.key(3), settings, "cache", lambda line: None))
+        for each in (params, exact)
+    )
+    for label in (*ORACLE.names, "m0+m1+m2"):
+        assert found[f"log_likelihood/annealed/{label}"] == tight[f"log_likelihood/annealed/{label}"]
+        assert found[f"log_likelihood/looseness/{label}"] > 0.5
+        error = standard_error(tight, f"log_likelihood/looseness/{label}")
+        assert error is not None and abs(tight[f"log_likelihood/looseness/{label}"]) < 3 * error + 0.05
+
+
 def test_a_better_informed_subset_is_more_coherent(metrics):
     assert metrics["coherence/conditional/by_size/2"] > metrics["coherence/conditional/by_size/1"]
     assert min(metrics[f"classifier/{name}"] for name in ORACLE.names) > 0.7
@@ -218,6 +239,10 @@ def test_refusals_name_the_value(cache):
         EvaluationSettings(joint_samples=0)
     with pytest.raises(UserError, match="unknown sampler 'gnm': choose one of prior, gmm"):
         EvaluationSettings(sampler="gnm")
+    with pytest.raises(UserError, match="unknown estimator 'nuts': choose one of importance, ais"):
+        EvaluationSettings(estimator="nuts")
+    with pytest.raises(UserError, match=r"ais\.leapfrog-steps=0"):
+        Annealing(leapfrog_steps=0)
     with pytest.raises(UserError, match=r"classifier\.dropout=1\.5"):
         ClassifierSettings(dropout=1.5)
     with pytest.raises(UserError, match="no test tuple with every modality"):

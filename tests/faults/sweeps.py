@@ -60,6 +60,8 @@ def main() -> None:
         parser.add_argument(flag, type=int, default=default)
     given = parser.parse_args()
     draw = random.Random(given.seed)
+    # A shell's background commands, and what they start, would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     betas = ",".join(str(beta) for beta in range(1, given.betas + 1))
     flags = [f"--seeds={given.seeds}", "--model=poe,moe", f"--beta={betas}", "--jobs=2"]
     flags += ["--", f"--steps={given.steps}", "--every-steps=20"]

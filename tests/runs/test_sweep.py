@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mmvae_jax.runs import main, sweep
+from mmvae_jax.runs import main, runner, sweep
 from mmvae_jax.runs.compare import grouped, read_run, table
+from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.interrupts import Interrupted
 from mmvae_jax.runs.jobs import Job, _locked, run_jobs
 from mmvae_jax.runs.log import LOG_FILE, last_step
+from mmvae_jax.runs.runner import finished
 from tests.faults.sweeps import Swept, kill_tree, without_times
 from tests.runs.own_experiment import EXPERIMENT
 
@@ -174,6 +176,27 @@ def test_what_is_shown_in_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "comparison.png").exists() and not (tmp_path / "tradeoff.png").exists()
     sweep.conclude([], tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Killed while it is measured anew with other settings, a run is as little done as before it was measured."""
+    monkeypatch.setattr(runner, "measure", lambda context: {"probe/a": 0.5})
+    monkeypatch.setattr(runner, "draw_all", lambda *_: [])
+    flags = [f"--cache={tmp_path / 'cache'}", f"--out={tmp_path / 'run'}", "--seed=1"]
+
+    def done(*changed: str) -> bool:
+        return finished(tmp_path / "run", parse(EXPERIMENT.presets, "own", [*flags, *changed]))
+
+    assert not done()
+    assert main(EXPERIMENT, flags) == 0
+    assert done() and done("--keep-last=3") and not done("--log-likelihood-samples=3") and not done("--beta=2")
+
+    def killed(_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(runner, "measure", killed)
+    assert main(EXPERIMENT, [*flags, "--log-likelihood-samples=3"]) == 128 + signal.SIGTERM
+    assert not done() and not done("--log-likelihood-samples=3")
 
 
 @pytest.mark.slow
