@@ -54,8 +54,8 @@ def test_switches_and_values_of_several_words():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no experiment: choose one of mnist_split, "),
-        (["nope"], "unknown experiment 'nope': choose one of mnist_split, "),
+        ([], "no experiment: choose one of binary_mnist_label, "),
+        (["nope"], "unknown experiment 'nope': choose one of binary_mnist_label, "),
         (["compare"], "unknown experiment 'compare'"),
         (["nope.py"], "no file nope.py"),
         (["tests/toy.py"], "tests/toy.py has no EXPERIMENT"),
