@@ -138,9 +138,9 @@ def assert_within_three_errors(found, exact, copies, spread=30):
 
 def test_a_thousand_samples_are_within_three_errors_of_the_oracle(oracle):
     """Joint, own and cross estimates, of tuples of very different likelihoods and under every subset."""
-    copies = 25
+    copies = 100
     model, batch = oracle.model("poe_quotient"), outlying(oracle, copies)
-    params = oracle.params(model, shift=0.1, log_scale=0.25)
+    params = oracle.params(model, shift=0.05, log_scale=0.1)
     found = subset_estimates(model, params, jax.random.key(5), batch, MASKS, 1000)
     own = np.stack([oracle.exact_log_prob(batch.x, members(mask)) for mask in MASKS])
     assert_within_three_errors(found.own.log_prob, own, copies, spread=10)
@@ -150,21 +150,21 @@ def test_a_thousand_samples_are_within_three_errors_of_the_oracle(oracle):
 
 
 def test_conditionals_and_cross_likelihoods_of_a_thousand_samples(oracle):
-    copies = 25
+    copies = 100
     model, batch = oracle.model("poe_quotient"), outlying(oracle, copies)
     key = jax.random.key(6)
     pairs = [(["m0"], ["m1", "m2"]), (["m2"], ["m0"])]
     for target, given in pairs:
         masks = subsets.select(target, NAMES), subsets.select(given, NAMES)
         exact = oracle.exact_conditional(batch.x, target, given)
-        params = oracle.params(model, shift=0.1, log_scale=0.25)
+        params = oracle.params(model, shift=0.05, log_scale=0.1)
         found = conditional_log_likelihood(model, params, key, batch, *masks, 1000)
         assert_within_three_errors(found, exact, copies, spread=10)
 
 
 def test_cross_likelihoods_share_the_samples_of_their_proposal(oracle):
     """Of exact posteriors they are the conditional likelihoods."""
-    copies = 25
+    copies = 100
     model, batch = oracle.model("poe_quotient"), oracle.sample(jax.random.key(1), 12)
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, 0), batch)
     found = subset_estimates(model, oracle.params(model), jax.random.key(6), batch, MASKS, 1000).cross
