@@ -83,9 +83,8 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
         "coherence/joint_entropy": [""],
     }
     # Of vectors there are no pictures.
-    labels |= {
-        f"{name}/{kind}": [] for name in ("FD", "precision", "recall") for kind in ("conditional", "unconditional")
-    }
+    of_pictures = ("FD", "FID", "precision", "recall")
+    labels |= {f"{name}/{kind}": [] for name in of_pictures for kind in ("conditional", "unconditional")}
     dataset = toy_dataset()
     on_demand = {"log_likelihood/annealed", "log_likelihood/looseness"}
     assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys() | on_demand
@@ -232,7 +231,7 @@ def test_without_classes_only_likelihoods_and_only_complete_tuples(cache):
     assert found["log_likelihood/joint/m0+m1+m2"] == pytest.approx(complete, abs=1e-3)
 
 
-def test_refusals_name_the_value(cache):
+def test_refusals_name_the_value(cache, unchecked):
     model = ORACLE.model()
     arguments = model, ORACLE.params(model), toy_dataset(absent=80), jax.random.key(3)
     with pytest.raises(UserError, match="joint-samples=0: give at least 1"):

@@ -119,13 +119,12 @@ def test_averages_leave_padding_out_and_the_last_block_takes_maxima():
 def test_pictures_of_one_channel_or_three_become_features_between_minus_1_and_1(state, monkeypatch):
     """Interpolated as PyTorch does with align_corners=False: borders are clamped."""
     monkeypatch.setattr(module, "SIDE", 75)
-    seen = []
+    params, x, seen = inception_params(state), jax.random.uniform(jax.random.key(0), (2, 28, 28, 1)), []
     monkeypatch.setattr(
         module.jax.image,
         "resize",
         lambda x, shape, *args, resize=jax.image.resize, **kw: seen.append(resize(x, shape, *args, **kw)) or seen[-1],
     )
-    params, x = inception_params(state), jax.random.uniform(jax.random.key(0), (2, 28, 28, 1))
     grey, sown = Inception().apply({"params": params}, x, mutable=("intermediates",))
     colour = Inception().apply({"params": params}, jnp.repeat(x, 3, -1))
     np.testing.assert_allclose(grey, colour, rtol=1e-5)
