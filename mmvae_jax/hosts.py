@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.rollcall import call_roll
-from mmvae_jax.sharding import AXES, device_mesh, everywhere
+from mmvae_jax.sharding import AXES, device_mesh, whole
 
 # A host that says nothing for so long is taken for lost; JAX's own default is longer than most patience.
 _HEARTBEAT_SECONDS = 30
@@ -137,7 +137,7 @@ def _connect() -> None:
     wait_for_all("joined")
     sharding = NamedSharding(device_mesh(), PartitionSpec(AXES))
     ones = jax.make_array_from_callback((jax.device_count(),), sharding, lambda index: np.ones(1))
-    jax.block_until_ready(jax.jit(everywhere)(ones))
+    whole(ones)
 
 
 def first_process() -> bool:
