@@ -118,7 +118,7 @@ def product(
     powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
     powers = powers.astype(experts.mean.dtype)
     power = jnp.asarray(prior_power, experts.mean.dtype)[..., None]
-    unit = _unit(experts.log_var)
+    unit = _unit(experts.log_var, prior.log_var)
     precisions, prior_precision = jnp.exp(unit - experts.log_var), jnp.exp(unit - prior.log_var)
     precision = _weighted_sum(powers, precisions) + power * prior_precision
     weighted = _weighted_sum(powers, precisions * experts.mean) + power * prior_precision * prior.mean
@@ -127,13 +127,13 @@ def product(
     return Gaussian(jnp.where(empty, prior.mean, known.mean), known.log_var + unit)
 
 
-def _unit(log_vars: Float[Array, "N *B D"]) -> Float[Array, "*B D"]:
+def _unit(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[Array, "*B D"]:
     """The log-variance in whose unit precisions are added, the same for all rows: that of the expert who knows least.
 
-    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^78, so that e^-160 of it
-    is a number still.
+    There precisions are 1 and more, and so are the sums that gradients are divided by; up to e^78, the prior's among
+    them, so that e^-160 of it is a number still.
     """
-    low = log_vars.min(0)
+    low = jnp.minimum(log_vars.min(0), prior)
     high = jnp.where(jnp.isinf(log_vars), low, log_vars).max(0)
     return jax.lax.stop_gradient(jnp.where(jnp.isinf(low), 0.0, jnp.minimum(high, low + 78)))
 

@@ -255,3 +255,25 @@ def test_densities_and_divergences_of_products_have_exact_gradients_up_to_log_va
 def test_twelve_very_sure_experts_have_a_mean():
     experts = Gaussian(jnp.linspace(-1.0, 2.0, 12)[:, None], jnp.full((12, 1), -87.0))
     close(product(experts), Gaussian(jnp.array([0.5]), jnp.array([-87 - np.log(12)])))
+
+
+@pytest.mark.parametrize("vague", [0.0, 25.0])
+@pytest.mark.parametrize("log_var", [91.0, 200.0, 1e4])
+def test_an_expert_that_knows_next_to_nothing_leaves_the_product_with_the_prior_to_the_others(log_var, vague):
+    """Where no term asks an expert to know anything, as in MVAE without sub-bounds, training takes it there."""
+    others = random_gaussian(15, 2, 4, 3)
+    others = others._replace(log_var=others.log_var + vague)
+    experts = Gaussian(
+        jnp.concatenate([others.mean, jnp.full((1, 4, 3), 50.0)]),
+        jnp.concatenate([others.log_var, jnp.full((1, 4, 3), log_var)]),
+    )
+
+    def value(experts: Gaussian) -> tuple[jax.Array, Gaussian]:
+        q = product(experts, prior_power=1.0)
+        return q.kl(standard(3)).sum() + q.log_prob(jnp.ones(3)).sum(), q
+
+    (_, found), gradients = jax.value_and_grad(value, has_aux=True)(experts)
+    (_, expected), of_others = jax.value_and_grad(value, has_aux=True)(others)
+    close(found, expected)
+    close(Gaussian(*(leaf[:2] for leaf in gradients)), of_others)
+    assert all(np.abs(leaf[2]).max() < 1e-9 for leaf in gradients)
