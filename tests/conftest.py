@@ -1,11 +1,18 @@
 """Settings of every test, fixed before JAX starts: the CPU, so that tolerances and bits are the same everywhere."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Where libtpu is installed it would ask which TPU this is.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+# What several tests compile, in this process, pytest's workers or one that a test starts, is compiled once.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="compiled-")  # goes with the process that made it, the last to end
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
