@@ -11,10 +11,9 @@ from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.evaluation.measuring import metric_of
 from mmvae_jax.runs.checkpoints import Checkpoints
-from mmvae_jax.runs.folder import CHECKPOINTS_FOLDER, write_whole
+from mmvae_jax.runs.folder import CHECKPOINTS_FOLDER, CURVE_FILE, write_whole
 from mmvae_jax.training import TrainState
 
-CURVE_FILE = "curve.json"
 Points = list[dict[str, float]]
 
 

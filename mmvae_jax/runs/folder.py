@@ -13,6 +13,7 @@ from mmvae_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
+CURVE_FILE = "curve.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 _LOCK_FILE = ".lock"
@@ -162,8 +163,8 @@ def has_results(folder: epath.PathLike) -> bool:
 
 
 def drop_results(folder: epath.PathLike) -> None:
-    """Removes metrics and report, so that none of one configuration stand beside another's `config.json`."""
-    for name in (REPORT_FILE, METRICS_FILE):
+    """Removes what was measured, so that none of one configuration stands beside another's `config.json`."""
+    for name in (REPORT_FILE, METRICS_FILE, CURVE_FILE):
         (epath.Path(folder) / name).unlink(missing_ok=True)
 
 

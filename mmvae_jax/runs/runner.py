@@ -27,7 +27,7 @@ from mmvae_jax.plotting.figures import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
-from mmvae_jax.runs.curve import CURVE_FILE, curve_points
+from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
@@ -253,7 +253,6 @@ def _train(
     ) as checkpoints:
         if config.fresh:
             checkpoints.clear()
-            hosts.by_first(lambda: (folder / CURVE_FILE).unlink(missing_ok=True))
         template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
 
