@@ -47,7 +47,7 @@ def curve_points(
                     context.report(f"{error}: left out of the learning curve")
                     continue
                 found = measure(context.of(params), names)
-            epochs = step * final["train/epochs"] / final["train/steps"]
+            epochs = final["train/epochs"] * (step / final["train/steps"])
             points.append({**found, "train/steps": step, "train/epochs": epochs})
     hosts.by_first(lambda: write_whole(epath.Path(folder) / CURVE_FILE, json.dumps(points, indent=1) + "\n"))
     return points
