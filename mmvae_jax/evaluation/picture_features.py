@@ -136,8 +136,11 @@ def _pictures(
 
 @on_all_devices(static=(0,))
 def _features(module: nn.Module, params: Any, pictures: Float[Array, "S B H W C"]) -> Float[Array, "S B F"]:
-    """What the last layer of a classifier reads."""
-    flat = split_over_devices(pictures, 1).reshape(-1, *pictures.shape[2:])
-    _, sown = module.apply({"params": params}, flat, mutable=("intermediates",))
-    features: Any = sown["intermediates"]["features"][0]
-    return features.reshape(*pictures.shape[:2], -1)
+    """What the last layer of a classifier reads, of one set after another: its activations are many times a picture."""
+
+    def one(pictures: Float[Array, "B H W C"]) -> Float[Array, "B F"]:
+        _, sown = module.apply({"params": params}, pictures, mutable=("intermediates",))
+        features: Any = sown["intermediates"]["features"][0]
+        return features.reshape(len(pictures), -1)
+
+    return jax.lax.map(one, split_over_devices(pictures, 1))
