@@ -100,13 +100,22 @@ def subset_estimates(
     Raises:
       UserError: K < 1.
     """
-    count, m = subset_masks.shape
-    single = np.broadcast_to(np.eye(m, dtype=bool), (count, m, m))
-    targets = np.concatenate([np.ones((count, 1, m), bool), subset_masks[:, None], single], 1)
-    corrected = (True, True, *(False,) * m)
+    targets, corrected = targets_of(subset_masks)
     found = _of_targets(model, params, key, batch, subset_masks, targets, corrected, samples)
     joint, own = (jax.tree.map(lambda leaf, t=t: leaf[:, t], found) for t in (0, 1))
     return SubsetEstimates(joint, own, found.log_prob[:, 2:])
+
+
+def targets_of(subset_masks: Masks) -> tuple[Bool[np.ndarray, "R T M"], tuple[bool, ...]]:
+    """What `subset_estimates` asks every subset's posterior for: everything, what is given, and every modality.
+
+    Returns:
+      The sets T, and for each of them whether its estimate is divided by the proposal.
+    """
+    count, m = subset_masks.shape
+    single = np.broadcast_to(np.eye(m, dtype=bool), (count, m, m))
+    targets = np.concatenate([np.ones((count, 1, m), bool), subset_masks[:, None], single], 1)
+    return targets, (True, True, *(False,) * m)
 
 
 def _of_targets(
