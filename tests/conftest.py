@@ -26,6 +26,13 @@ jaxtyping.install_import_hook("mmvae_jax", "tests.typecheck.checked")
 from tests.by_hand import fix_noise, noise  # noqa: E402
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    """Lets a module's programs go: those of all tests are more pieces of memory than Linux lets one process map."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def quick_compile() -> Iterator[None]:
     """Compile with few optimisations: half the time, for modules of many small programs."""
