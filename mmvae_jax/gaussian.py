@@ -135,7 +135,7 @@ def _unit(log_vars: Float[Array, "N *B D"], prior: Float[Array, "D"]) -> Float[A
     """
     low = jnp.minimum(log_vars.min(0), prior)
     high = jnp.where(jnp.isinf(log_vars), low, log_vars).max(0)
-    return jax.lax.stop_gradient(jnp.where(jnp.isinf(low), 0.0, jnp.minimum(high, low + 78)))
+    return jax.lax.stop_gradient(jnp.minimum(high, low + 78))
 
 
 @jax.custom_vjp
