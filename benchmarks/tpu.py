@@ -128,15 +128,16 @@ def evaluations(model: Model, split: Split, mesh: Mesh) -> Iterator[tuple[str, C
     params = jax.eval_shape(model.init, key)
     batches = jax.eval_shape(lambda: [take(split, key, n) for n in (MAX_EXAMPLES, MAX_ENCODED)])
     tuples, encoded = described(batches, mesh)
-    masks = jnp.asarray(subsets.powerset(len(model.modalities)))
+    powerset = subsets.powerset(len(model.modalities))
+    targets, corrected = likelihood.targets_of(powerset)
     module = ImageClassifier(10, settings.classifier.dropout)
     one = jnp.zeros((1, *model.modalities[0].shape))
     weights = jax.eval_shape(lambda: {name: module.init(key, one)["params"] for name in model.names})
     modules = (module,) * len(model.names)
-    given, weights, key, masks = described((params, weights, key, masks), mesh)
+    given, weights, key, masks, sets = described((params, weights, key, *map(jnp.asarray, (powerset, targets))), mesh)
     at_once, samples = decoded_at_once(model, params), settings.log_likelihood_samples
     calls = {
-        "log-likelihood": (likelihood._estimates, model, samples, at_once, True, given, key, tuples, masks, masks),
+        "log-likelihood": (likelihood._estimates, model, samples, at_once, corrected, given, key, tuples, masks, sets),
         "conditional coherence": (coherence._conditional_classes, model, modules, given, weights, key, tuples, masks),
         "joint coherence": (coherence._joint_classes, model, modules, at_once, given, weights, key, None),
         "probe": (probe._means, model, given, key, encoded, masks),

@@ -7,6 +7,7 @@ Expected: quality grows with the number of inputs for PoE and MoPoE and is flat 
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.polymnist import polymnist
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
+from mmvae_jax.evaluation.published import Published, by_inputs
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
@@ -56,6 +58,40 @@ def modalities(config: Config[PolyMNIST], dataset: Dataset) -> tuple[Modality, .
     )
 
 
+_MOPOE = "300 epochs, batch 256, Adam 5e-4 as released, beta 2.5, latent 512; coherence read off its figure"
+_MVTCAE = "300 epochs, batch 256, Adam 1e-3, beta 2.5, latent 512, five seeds; read off its figures"
+_PLUS = "K 1, latent 32 + 32, beta 2.5, 150 epochs, batch 32, AMSGrad; mean over all that is given"
+_TOOLKIT = "its own code and settings after the papers'"
+
+
+def _numbers(coherence: Sequence[float] = (), probe: Sequence[float] = (), **single: float) -> dict[str, float]:
+    """Conditional coherence for 1, 2, ... inputs, the linear probe's accuracy likewise, and what is one number."""
+    names = {"joint": "coherence/joint", "conditional": "coherence/conditional", "fid": "FID/conditional"}
+    of_inputs = by_inputs("coherence/conditional", *coherence) | by_inputs("probe", *probe)
+    return of_inputs | {names[name]: value for name, value in single.items()}
+
+
+# What others report, by the model that it is here: the MoPoE and MVTCAE papers' MMVAE is `moe`.
+PUBLISHED = (
+    Published("mopoe", "MoPoE paper", _numbers((0.66, 0.77, 0.81, 0.83), joint=0.121), _MOPOE),
+    Published("mopoe", "MVTCAE paper", _numbers((0.63, 0.75, 0.79, 0.81), (0.82, 0.905, 0.93, 0.94, 0.95)), _MVTCAE),
+    Published("mopoe", "MultiVae", _numbers((0.67, 0.79, 0.84, 0.85)), _TOOLKIT),
+    Published("mopoe", "multi-view-AE", _numbers((0.68, 0.79, 0.83, 0.84)), _TOOLKIT),
+    Published("mvtcae", "MVTCAE paper", _numbers((0.59, 0.77, 0.83, 0.86), (0.94, 0.99, 0.995, 0.997, 0.998)), _MVTCAE),
+    Published("mvtcae", "MultiVae", _numbers((0.64, 0.82, 0.88, 0.91)), _TOOLKIT),
+    Published("mvtcae", "multi-view-AE", _numbers((0.64, 0.81, 0.87, 0.90)), _TOOLKIT),
+    Published("mmjsd", "MVTCAE paper", _numbers((0.69, 0.57, 0.64, 0.67), (0.895, 0.975, 0.993, 0.998, 1.0)), _MVTCAE),
+    Published("mmjsd", "multi-view-AE", _numbers((0.75, 0.74, 0.78, 0.80)), _TOOLKIT),
+    Published("moe", "MoPoE paper", _numbers(joint=0.200), _MOPOE),
+    Published("moe", "MVTCAE paper", _numbers((0.71,) * 4, (0.82,) * 5), _MVTCAE),
+    Published("moe", "multi-view-AE", _numbers((0.71,) * 4), _TOOLKIT),
+    Published("mvae", "MoPoE paper", _numbers(joint=0.036), _MOPOE),
+    Published("mvae", "MVTCAE paper", _numbers((0.29, 0.42, 0.48, 0.52), (0.695, 0.835, 0.905, 0.935, 0.95)), _MVTCAE),
+    Published("mmvae_plus", "MMVAE+ paper", _numbers(conditional=0.869, fid=92.8), _PLUS),
+    Published("mmvae_plus", "MultiVae", _numbers(conditional=0.886, fid=93.0), _PLUS),
+    Published("mmvae_plus", "multi-view-AE", _numbers(conditional=0.866), _TOOLKIT),
+)
+
 EXPERIMENT = Experiment(
     name="polymnist",
     presets={
@@ -75,6 +111,7 @@ EXPERIMENT = Experiment(
     },
     load=lambda config: polymnist(config.data, config.own.backgrounds, config.streaming),
     modalities=modalities,
+    published=PUBLISHED,
 )
 
 if __name__ == "__main__":

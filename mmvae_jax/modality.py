@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from mmvae_jax.errors import UserError, check_choice
-from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
+from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood, LogitsFn
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Modality:
       name: as it appears in subsets like `m0+m3`.
       shape: of one x, for example (28, 28, 3); () for a label.
       encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads.
-      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices.
+      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices; for
+        the likelihood `autoregressive` see `networks.recurrent.RecurrentDecoder`.
       likelihood: a key of `LIKELIHOODS`, or a `Likelihood` of one's own.
       scale: of a normal or Laplace likelihood.
       weight: w_m of log p(x_m|z) in the objectives (not in evaluations).
@@ -62,8 +63,8 @@ class Modality:
         """One blank x with a batch axis."""
         return jnp.zeros((1, *self.shape), jnp.int32 if self.discrete else jnp.float32)
 
-    def distribution(self, output: Float[Array, "..."]) -> distrax.Distribution:
-        """p(x_m|z) of the decoder's output, one batch entry per element of x."""
+    def distribution(self, output: Float[Array, "..."] | LogitsFn) -> distrax.Distribution:
+        """p(x_m|z) of the decoder's output (autoregressive: of push -> output), one batch entry per element of x."""
         return self.row.distribution(output, self.scale)
 
     def in_units(self, x: Num[Array, "*B"]) -> Num[Array, "*B"]:

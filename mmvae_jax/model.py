@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, Num, PyTree
 
 from mmvae_jax import likelihoods, priors, subsets
@@ -228,7 +229,8 @@ class Model:
         """p(x_m|z, s_m) of every modality asked for (default all), one batch entry per element of x."""
         wanted = subsets.select(self.names if names is None else names, self.names)
         modalities = [m for m, chosen in zip(self.modalities, wanted, strict=True) if chosen]
-        return {m.name: m.distribution(self._output(params, m, z, private)) for m in modalities}
+        outputs = {m: Partial(self.output, params, m, z, private) for m in modalities}
+        return {m.name: m.distribution(f if m.row.autoregressive else f()) for m, f in outputs.items()}
 
     def log_likelihoods(
         self,
@@ -236,13 +238,15 @@ class Model:
         z: Float[Array, "*K B D"],
         batch: Batch,
         private: Mapping[str, Float[Array, "*K B _"]] | None = None,
-    ) -> Float[Array, "*K B M"]:
-        """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent."""
+        names: Sequence[str] | None = None,
+    ) -> Float[Array, "*K B _"]:
+        """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent, of all modalities or those asked for."""
         observed = self._observed(batch)
-        decoded = self.decode(params, z, private)
+        decoded = self.decode(params, z, private, names)
         terms = [
             jnp.where(batch.present[:, i], likelihoods.log_prob(decoded[m.name], observed[m.name], len(m.shape)), 0.0)
             for i, m in enumerate(self.modalities)
+            if m.name in decoded
         ]
         return jnp.stack(terms, -1)
 
@@ -402,15 +406,22 @@ class Model:
         posterior, prior = self.family.from_outputs(outputs), self.private_prior(modality)
         return jax.tree.map(lambda leaf, default: jnp.where(present[:, None], leaf, default), posterior, prior)
 
-    def _output(
-        self, params: Params, modality: Modality, z: Float[Array, "*N D"], private: Mapping[str, Array] | None
+    def output(
+        self,
+        params: Params,
+        modality: Modality,
+        z: Float[Array, "*N D"],
+        private: Mapping[str, Array] | None = None,
+        push: Float[Array, "*N L C"] | None = None,
     ) -> Array:
+        """What a modality's decoder puts out; one of a symbol after another where symbols are pushed to be taken."""
         if modality.private_dim:
             if private is None:
                 raise ValueError(f"{modality.name} has a private latent: decode needs its values")
             z = jnp.concatenate([z, private[modality.name]], -1)
-        weights = {"params": params["decoders"][modality.name]}
-        return of_rows(lambda rows: cast("Array", modality.decoder.apply(weights, rows)).astype(jnp.float32), z)
+        apply = partial(modality.decoder.apply, {"params": params["decoders"][modality.name]})
+        inputs = (z,) if push is None else (z, push)
+        return of_rows(lambda *rows: cast("Array", apply(*rows)).astype(jnp.float32), *inputs)
 
     def _check_fusion(self) -> None:
         """That the fusion takes this many modalities, the posterior and the prior."""
@@ -430,7 +441,7 @@ class Model:
         z = jax.ShapeDtypeStruct((1, self.latent_dim), jnp.float32)
         private = {m.name: jax.ShapeDtypeStruct((1, m.private_dim), jnp.float32) for m in self.modalities}
         for m in self.modalities:
-            output = jax.eval_shape(partial(self._output, modality=m), params, z=z, private=private).shape[1:]
+            output = jax.eval_shape(partial(self.output, modality=m), params, z=z, private=private).shape[1:]
             fits = output[:-1] == m.shape if m.discrete else output == m.shape
             if not fits:
                 needed = f"{(*m.shape, 'categories')}" if m.discrete else f"{m.shape}"

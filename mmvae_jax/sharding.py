@@ -106,17 +106,27 @@ def over_all_devices(model_parallel: int = 1) -> AbstractContextManager:
     return jax.set_mesh(mesh) if isinstance(mesh, Mesh) and mesh.size > 1 else nullcontext()
 
 
-def of_rows(function: Callable[[Array], Array], values: Array) -> Array:
+def of_rows(function: Callable[..., Array], *values: Array) -> Array:
     """A function of [N, D] on [..., B, D], whatever axes come before: samples, experts.
 
     On several devices the batch comes outermost where the axes are merged, so that it stays split: else every device
     would compute all of it.
+
+    Args:
+      function: of rows of every array.
+      values: arrays with the same leading axes [..., B], of which the first has one more.
     """
-    outermost = values.ndim > 2 and _mesh().size > 1
-    values = jnp.moveaxis(values, -2, 0) if outermost else values
-    rows = function(values.reshape(-1, values.shape[-1]))
-    result = rows.reshape(*values.shape[:-1], *rows.shape[1:])
-    return jnp.moveaxis(result, 0, values.ndim - 2) if outermost else result
+    leading = values[0].shape[:-1]
+    batch, outermost = len(leading) - 1, len(leading) > 1 and _mesh().size > 1
+
+    def rows(array: Array) -> Array:
+        array = jnp.moveaxis(array, batch, 0) if outermost else array
+        return array.reshape(-1, *array.shape[len(leading) :])
+
+    result = function(*map(rows, values))
+    leading = (leading[batch], *leading[:batch]) if outermost else leading
+    result = result.reshape(*leading, *result.shape[1:])
+    return jnp.moveaxis(result, 0, batch) if outermost else result
 
 
 def by_shares(

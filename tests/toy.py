@@ -10,20 +10,22 @@ from jaxtyping import Array
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.networks.recurrent import RecurrentDecoder
 from mmvae_jax.objectives import OBJECTIVES, Options
 from mmvae_jax.zoo import MODELS
 
 CLASSES = 4
 # Between them every likelihood.
-KINDS = {"image-vector-label": ("bernoulli", "normal", "label"), "grid-text": ("laplace", "text")}
+KINDS = {"image-vector-label": ("bernoulli", "normal", "label"), "grid-string": ("laplace", "string")}
 _SHAPES: dict[str, tuple[int, ...]] = {
     "normal": (3,),
     "laplace": (2, 2),
     "bernoulli": (2, 3),
     "label": (),
     "text": (4,),
+    "string": (3,),
 }
-_CATEGORIES = {"label": CLASSES, "text": 5}
+_CATEGORIES = {"label": CLASSES, "text": 5, "string": 6}
 
 
 def modality(kind: str, private_dim: int = 0, weight: float = 1.0) -> Modality:
@@ -33,6 +35,8 @@ def modality(kind: str, private_dim: int = 0, weight: float = 1.0) -> Modality:
     output = (*shape, categories) if categories else shape
     likelihood = "categorical" if categories else kind
     encoder, decoder = MLPEncoder((), categories), MLPDecoder(output, ())
+    if kind == "string":
+        likelihood, decoder = "autoregressive", RecurrentDecoder(3, categories, 2, 1)
     pixels = kind == "bernoulli"
     return Modality(kind, shape, encoder, decoder, likelihood, 0.5, weight, private_dim, pixels)
 
@@ -67,11 +71,11 @@ def _pixels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(_real(label, rng, _SHAPES["bernoulli"]) > 0, 255, 0).astype(np.uint8)
 
 
-def _text(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The class in every position, the last one padding now and then."""
-    text = np.repeat(label[:, None] + 1, 4, axis=1)
-    text[rng.random(len(label)) < 0.3, 3] = -1
-    return text.astype(np.int32)
+def _string(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The class, the symbol that ends a string (now and then at once), padding."""
+    string = np.stack([label, np.full_like(label, 5), np.full_like(label, -1)], 1)
+    string[rng.random(len(label)) < 0.3] = [5, -1, -1]
+    return string.astype(np.int32)
 
 
 _DRAW: dict[str, Any] = {
@@ -79,5 +83,5 @@ _DRAW: dict[str, Any] = {
     "laplace": lambda label, rng: _real(label, rng, _SHAPES["laplace"]),
     "bernoulli": _pixels,
     "label": lambda label, rng: np.int32(label),
-    "text": _text,
+    "string": _string,
 }

@@ -1,6 +1,7 @@
 """Models of one modality, alone (a VAE) or given another (a conditional VAE)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import distrax
 import jax
@@ -64,8 +65,12 @@ class CVAE:
     def decode(self, params: Params, z: Float[Array, "K B D"], y: Data) -> distrax.Distribution:
         """p(x|z, y), one batch entry per element of x."""
         z = self._with_features(params, z, y)
-        weights = {"params": params["decoder"]}
-        return self.target.distribution(of_rows(lambda rows: jnp.asarray(self.target.decoder.apply(weights, rows)), z))
+        apply = partial(self.target.decoder.apply, {"params": params["decoder"]})
+
+        def output(*push: Array) -> Array:
+            return of_rows(lambda *rows: jnp.asarray(apply(*rows)), z, *push)
+
+        return self.target.distribution(output if self.target.row.autoregressive else output())
 
     def loss(self, params: Params, key: Key[Array, ""], x: Data, y: Data) -> Float[Array, ""]:
         """The negative bound `E_q[log p(x|z, y)] - KL(q(z|x, y) || N(0, I))` in nats, averaged over the batch."""

@@ -12,7 +12,7 @@ from scipy.io import loadmat, whosmat
 
 from mmvae_jax.data.downloads import download
 from mmvae_jax.data.mnist import Digits, embedded_digits, existing_folder, package_folder
-from mmvae_jax.data.pictures import read_picture
+from mmvae_jax.data.pictures import random_crops, read_picture
 from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.unpacking import check_unpacked
 
@@ -159,7 +159,7 @@ def _render(
     windows = sliding_window_view(padded, (SIZE, SIZE), axis=(1, 2))
     row, column = rng.integers(0, room + 1, (2, count))
     ink = windows[np.arange(count), row, column, :, :, None] / np.float32(255)
-    crops = _random_crops(count, photos, rng)
+    crops = random_crops(count, photos, SIZE, rng)
     mean = crops.mean(axis=(1, 2), keepdims=True)
     background = mean + _PHOTO_CONTRAST * (crops - mean)
     # Ink is lighter on dark crops and darker on light ones, so that every digit is legible.
@@ -168,15 +168,3 @@ def _render(
     colour = np.clip(mean + contrast + rng.uniform(-0.15, 0.15, mean.shape), 0, 1)
     picture = (1 - ink) * background + ink * colour.astype(np.float32)
     return np.round(255 * picture).clip(0, 255).astype(np.uint8)
-
-
-def _random_crops(
-    count: int, photos: list[Float[np.ndarray, "_ _ 3"]], rng: np.random.Generator
-) -> Float[np.ndarray, "N 32 32 3"]:
-    crops = np.empty((count, SIZE, SIZE, 3), np.float32)
-    chosen = rng.integers(0, len(photos), count)
-    for number, photo in enumerate(photos):
-        windows = sliding_window_view(photo, (SIZE, SIZE), axis=(0, 1))
-        places = [rng.integers(0, extent, np.sum(chosen == number)) for extent in windows.shape[:2]]
-        crops[chosen == number] = np.moveaxis(windows[places[0], places[1]], 1, -1)
-    return crops

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.model import Model, Params
@@ -55,6 +54,6 @@ def decoded_at_once(model: Model, params: PyTree) -> int:
 
 # Compiled never; but of one model it is traced only once.
 @partial(jax.jit, static_argnums=0)
-def _decoded(model: Model, params: Params) -> dict[str, distrax.Distribution]:
+def _decoded(model: Model, params: Params) -> list[Array]:
     private = {m.name: jnp.zeros((1, m.private_dim)) for m in model.modalities}
-    return model.decode(params, jnp.zeros((1, model.latent_dim)), private)
+    return [model.output(params, m, jnp.zeros((1, model.latent_dim)), private) for m in model.modalities]

@@ -13,7 +13,7 @@ from mmvae_jax.networks.layers import Conv, images, planes
 
 
 class ImageClassifier(nn.Module):
-    """Three strided convolutions and a dense layer."""
+    """Three strided convolutions and a dense layer, whose output is sown as `features`."""
 
     classes: int
     dropout: float
@@ -27,6 +27,7 @@ class ImageClassifier(nn.Module):
         x = images(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
         x = nn.relu(nn.Dense(128)(x))
+        self.sow("intermediates", "features", x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.classes)(x)
 

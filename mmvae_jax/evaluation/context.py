@@ -1,22 +1,28 @@
 """What metrics are computed from: a trained model, its data, and what several metrics share."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.annealing import annealed_estimates
+from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
-from mmvae_jax.evaluation.likelihood import Estimates, importance_estimates
+from mmvae_jax.evaluation.frechet import frechet_replicates
+from mmvae_jax.evaluation.inception import AT_ONCE, inception
+from mmvae_jax.evaluation.likelihood import SubsetEstimates, subset_estimates
+from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
+from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
@@ -67,6 +73,14 @@ class Context:
         object.__setattr__(alone, "params", whole(self.params))
         alone.__dict__["sampler"] = self.sampler
         return alone
+
+    def of(self, params: Params) -> Self:
+        """The same of other parameters, such as an earlier checkpoint's; what depends on the data alone is shared."""
+        other = replace(self, params=params)
+        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @cached_property
     def keys(self) -> Keys:
@@ -132,18 +146,84 @@ class Context:
         key, count = jax.random.split(self.keys.coherence)[1], self.settings.joint_samples
         return joint_classes(self.model, self.params, key, count, self.classifiers, self.sampler)
 
+    @property
+    def weighed(self) -> Batch:
+        """As many test tuples as `settings.log_likelihood_examples`."""
+        return first(self.test, self.settings.log_likelihood_examples)
+
     @cached_property
-    def estimates(self) -> tuple[Estimates, Estimates]:
-        """log p(X) under every subset, and log p(x_m) under each modality alone, in one sweep."""
-        single = subsets.singletons(self.masks.shape[1])
-        proposals, targets = np.concatenate([self.masks, single]), np.concatenate([np.ones_like(self.masks), single])
-        weighed = first(self.test, self.settings.log_likelihood_examples)
+    def pictures(self) -> PictureFeatures | None:
+        """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
+        if not self._pictured:
+            return None
+        judges = {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
+        return self._features(judges, MAX_EXAMPLES)
+
+    @cached_property
+    def inception_pictures(self) -> PictureFeatures | None:
+        """The same pictures as Inception-v3 sees them; None without its weights."""
+        if not self._pictured or not self.settings.inception_weights:
+            return None
+        extractor = inception(self.settings.inception_weights)
+        return self._features({name: extractor for name in self._pictured}, AT_ONCE)
+
+    @property
+    def _pictured(self) -> list[str]:
+        """The modalities of pictures, if there are enough of them to compare."""
+        return pictured(self.model) if len(self._compared.label) > 1 else []
+
+    @property
+    def _compared(self) -> Batch:
+        return first(self.judged, self.settings.pictures)
+
+    def _features(self, extractors: Mapping[str, Extractor], limit: int) -> PictureFeatures:
+        key = jax.random.fold_in(self.keys.coherence, 2)
+        return picture_features(self.model, self.params, key, self._compared, extractors, self.sampler, limit)
+
+    @cached_property
+    def overlaps(self) -> dict[str, Overlap]:
+        """Where real and generated pictures overlap, by `<given>-><modality>` and by `<modality>` from nothing."""
+        if self.pictures is None:
+            return {}
+        real = {name: Manifold(features) for name, features in self.pictures.real.items()}
+        return {
+            label: overlap(real[label.rpartition("->")[2]], Manifold(features))
+            for label, features in self.pictures.generated.items()
+        }
+
+    @cached_property
+    def distances(self) -> dict[str, Float[np.ndarray, "R"]]:
+        """Fréchet distances and their replicates, by the same labels."""
+        return self._distances(self.pictures)
+
+    @cached_property
+    def inception_distances(self) -> dict[str, Float[np.ndarray, "R"]]:
+        """The same in Inception's features."""
+        return self._distances(self.inception_pictures)
+
+    def _distances(self, found: PictureFeatures | None) -> dict[str, Float[np.ndarray, "R"]]:
+        if found is None:
+            return {}
+        seed = int(jax.random.randint(jax.random.fold_in(self.keys.coherence, 3), (), 0, 2**31 - 1))
+        return frechet_replicates(found.real, found.generated, seed)
+
+    @cached_property
+    def estimates(self) -> SubsetEstimates:
+        """Log-likelihoods under every subset's posterior: of everything, of what is given, of each modality."""
         samples = self.settings.log_likelihood_samples
-        found = importance_estimates(
-            self.model, self.params, self.keys.likelihood, weighed, proposals, targets, samples
-        )
-        joint, marginal = zip(*(np.split(leaf, [len(self.masks)]) for leaf in found), strict=True)
-        return Estimates(*joint), Estimates(*marginal)
+        return subset_estimates(self.model, self.params, self.keys.likelihood, self.weighed, self.masks, samples)
+
+    @cached_property
+    def annealed(self) -> dict[str, Float[np.ndarray, "B"]]:
+        """log p(x_m) of every modality, then log p(X), by annealed importance sampling; of the first of `weighed`."""
+        batch, names = first(self.weighed, self.settings.ais.examples), self.model.names
+        targets = {"+".join(target): target for target in [*((name,) for name in names), names]}
+        return {
+            label: annealed_estimates(
+                self.model, self.params, jax.random.fold_in(self.keys.likelihood, i), batch, target, self.settings.ais
+            ).log_prob
+            for i, (label, target) in enumerate(targets.items())
+        }
 
 
 def evaluated_subsets(m: int) -> Masks:

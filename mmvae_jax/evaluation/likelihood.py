@@ -28,7 +28,7 @@ Masks = Bool[np.ndarray, "R M"]
 
 
 class Estimates(NamedTuple):
-    """What K importance samples say of every example, one row a pair of proposal and target.
+    """What K samples say of every example, one row a pair of proposal and target.
 
     Attributes:
       log_prob: the estimate of log p(x_T) in nats.
@@ -36,9 +36,9 @@ class Estimates(NamedTuple):
       ess: effective sample size `(sum w)^2 / sum w^2`, from 1 to K.
     """
 
-    log_prob: Float[np.ndarray, "R B"]
-    variance: Float[np.ndarray, "R B"]
-    ess: Float[np.ndarray, "R B"]
+    log_prob: Float[np.ndarray, "*R B"]
+    variance: Float[np.ndarray, "*R B"]
+    ess: Float[np.ndarray, "*R B"]
 
 
 def importance_estimates(
@@ -66,6 +66,69 @@ def importance_estimates(
     Raises:
       UserError: K < 1.
     """
+    found = _of_targets(model, params, key, batch, proposals, np.asarray(targets)[:, None], (corrected,), samples)
+    return jax.tree.map(lambda leaf: leaf[:, 0], found)
+
+
+class SubsetEstimates(NamedTuple):
+    """What the posteriors of S subsets A say, every one of them by the same K samples.
+
+    Attributes:
+      joint: log p(X) of everything, rows [S, B].
+      own: log p(x_A), rows [S, B].
+      cross: log E_{q(z|x_A)} p(x_m|z) of every modality m in nats.
+    """
+
+    joint: Estimates
+    own: Estimates
+    cross: Float[np.ndarray, "S M B"]
+
+
+def subset_estimates(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, subset_masks: Masks, samples: int
+) -> SubsetEstimates:
+    """`importance_estimates` of everything, of what is given and of every modality, at the cost of one of them.
+
+    Args:
+      model: as in `importance_estimates`.
+      params: its parameters.
+      key: PRNG key.
+      batch: the examples.
+      subset_masks: the subsets that propose, [S, M].
+      samples: K.
+
+    Raises:
+      UserError: K < 1.
+    """
+    targets, corrected = targets_of(subset_masks)
+    found = _of_targets(model, params, key, batch, subset_masks, targets, corrected, samples)
+    joint, own = (jax.tree.map(lambda leaf, t=t: leaf[:, t], found) for t in (0, 1))
+    return SubsetEstimates(joint, own, found.log_prob[:, 2:])
+
+
+def targets_of(subset_masks: Masks) -> tuple[Bool[np.ndarray, "R T M"], tuple[bool, ...]]:
+    """What `subset_estimates` asks every subset's posterior for: everything, what is given, and every modality.
+
+    Returns:
+      The sets T, and for each of them whether its estimate is divided by the proposal.
+    """
+    count, m = subset_masks.shape
+    single = np.broadcast_to(np.eye(m, dtype=bool), (count, m, m))
+    targets = np.concatenate([np.ones((count, 1, m), bool), subset_masks[:, None], single], 1)
+    return targets, (True, True, *(False,) * m)
+
+
+def _of_targets(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    proposals: Masks,
+    targets: Bool[np.ndarray, "R T M"],
+    corrected: tuple[bool, ...],
+    samples: int,
+) -> Estimates:
+    """Estimates of T targets for every proposal, leaves [R, T, B]."""
     if samples < 1:
         raise UserError(f"{samples} importance samples: ask for at least 1")
     at_once = decoded_at_once(model, params)
@@ -74,8 +137,8 @@ def importance_estimates(
     for chunk in chunks(batch, min(MAX_EXAMPLES, at_once)):
         chunk_key = jax.random.fold_in(key, chunk.index)
         estimates = _estimates(model, samples, at_once, corrected, params, chunk_key, chunk.batch, *rows)
-        pieces.append(jax.tree.map(lambda leaf, n=chunk.size: np.asarray(leaf)[:, :n], estimates))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *pieces)
+        pieces.append(jax.tree.map(lambda leaf, n=chunk.size: np.asarray(leaf)[..., :n], estimates))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, -1), *pieces)
 
 
 def log_likelihood(
@@ -161,31 +224,31 @@ def _estimates(
     model: Model,
     samples: int,
     at_once: int,
-    corrected: bool,
+    corrected: tuple[bool, ...],
     params: Params,
     key: Key[Array, ""],
     batch: Batch,
     proposals: Bool[Array, "R M"],
-    targets: Bool[Array, "R M"],
+    targets: Bool[Array, "R T M"],
 ) -> Estimates:
     codes = model.encode(params, batch)
 
     def row(arguments: tuple[Array, Array, Array]) -> Estimates:
-        row_key, proposal, target = arguments
-        weigh = partial(_log_weights, model, params, codes, batch, proposal, target, corrected)
-        return _summary(_in_chunks(weigh, row_key, samples, at_once // len(batch.label)))
+        row_key, proposal, of_row = arguments
+        weigh = partial(_log_weights, model, params, codes, batch, proposal, of_row, corrected)
+        return summary(_in_chunks(weigh, row_key, samples, at_once // len(batch.label)))
 
     keys = jax.random.split(key, len(proposals))
     return jax.lax.map(row, (keys, proposals, targets))
 
 
-def _in_chunks(weigh, key: Key[Array, ""], samples: int, limit: int) -> Float[Array, "K B"]:
+def _in_chunks(weigh, key: Key[Array, ""], samples: int, limit: int) -> Float[Array, "K T B"]:
     """`weigh(keys)` of all K samples, at most `limit` of them at a time."""
     count = math.ceil(samples / max(1, limit))
     size = math.ceil(samples / count)
     keys = jax.random.split(key, count * size).reshape(count, size)
     log_weights = jax.lax.map(weigh, keys)
-    return log_weights.reshape(count * size, -1)[:samples]
+    return log_weights.reshape(count * size, *log_weights.shape[2:])[:samples]
 
 
 def _log_weights(
@@ -194,20 +257,22 @@ def _log_weights(
     codes: Codes,
     batch: Batch,
     proposal: Bool[Array, "M"],
-    target: Bool[Array, "M"],
-    corrected: bool,
+    targets: Bool[Array, "T M"],
+    corrected: tuple[bool, ...],
     keys: Array,
-) -> Float[Array, "k B"]:
-    """log w of one sample for every key."""
+) -> Float[Array, "k T B"]:
+    """log w of one sample for every key and target."""
     shared_keys, private_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     q = model.given(params, codes, batch.present, proposal)
     z = split_over_devices(jax.vmap(q.sample)(shared_keys), axis=1)
     private, private_ratios = _propose_private(model, codes, proposal, private_keys, len(z))
     terms = model.log_likelihoods(params, z, batch, split_over_devices(private, axis=1))
-    if not corrected:
-        return jnp.sum(terms, axis=-1, where=target)
-    ratio = model.generative_prior(params).log_prob(z) - q.log_prob(z)
-    return jnp.sum(terms + private_ratios, axis=-1, where=target) + ratio
+    weights = [jnp.sum(terms, axis=-1, where=target) for target in targets]
+    if any(corrected):
+        ratio = model.generative_prior(params).log_prob(z) - q.log_prob(z)
+        private = [jnp.sum(private_ratios, axis=-1, where=target) for target in targets]
+        weights = [w + ratio + own if c else w for w, own, c in zip(weights, private, corrected, strict=True)]
+    return jnp.stack(weights, axis=1)
 
 
 def _propose_private(
@@ -226,8 +291,8 @@ def _propose_private(
     return draws, jnp.stack(jnp.broadcast_arrays(*ratios), -1)
 
 
-def _summary(log_weights: Float[Array, "K B"]) -> Estimates:
-    """The estimates from all log weights of one row."""
+def summary(log_weights: Float[Array, "K *R B"]) -> Estimates:
+    """The estimates from the log weights of K samples or chains."""
     log_sum = jax.nn.logsumexp(log_weights, axis=0)
     log_sum_squares = jax.nn.logsumexp(2 * log_weights, axis=0)
     log_prob: Any = log_sum - math.log(len(log_weights))

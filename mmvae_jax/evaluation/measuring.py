@@ -6,12 +6,12 @@ modalities, and `standard_error/<name>` the standard error of either.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Key, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.context import Context
@@ -54,24 +54,30 @@ def evaluate(
     return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
 
 
-def measure(context: Context) -> Metrics:
-    """`evaluate`, of a context whose shared parts may serve figures as well."""
+def measure(context: Context, only: Collection[str] = METRICS) -> Metrics:
+    """`evaluate`, of a context whose shared parts may serve figures as well.
+
+    Args:
+      context: the model and its data.
+      only: keys of the metrics to measure.
+    """
     metrics: Metrics = {}
     errors: Metrics = {}
     for prefix, metric in METRICS.items():
-        if not metric.applies(context.dataset):
+        if prefix not in only or not metric.applies(context.dataset):
             continue
         start = time.perf_counter()
         values = {label: np.asarray(each) for label, each in metric.function(context).items()}
         if not values:
             continue
-        means, examples = {label: each.mean() for label, each in values.items()}, dict(values)
+        estimate = _of_replicates if metric.resampled else _of_examples
+        means, examples = {label: estimate(each)[0] for label, each in values.items()}, dict(values)
         for size, groups in _by_size(values).items() if metric.by_size else ():
             means[f"by_size/{size}"] = _mean(means, groups)
             examples[f"by_size/{size}"] = _mean(values, groups)
         metrics |= {_name(prefix, label): float(mean) for label, mean in means.items()}
         known = {_name(prefix, label): each for label, each in examples.items() if len(each) > 1}
-        errors |= {f"standard_error/{name}": _standard_error(each) for name, each in known.items()}
+        errors |= {f"standard_error/{name}": estimate(each)[1] for name, each in known.items()}
         context.report(f"{_line(prefix, metric, metrics)} ({time.perf_counter() - start:.0f} s)")
     return metrics | errors
 
@@ -92,6 +98,18 @@ def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:
 def standard_error(metrics: Mapping[str, float], name: str) -> float | None:
     """The standard error of the metric called `name`; None where it is not known."""
     return metrics.get(f"standard_error/{name}")
+
+
+def mean_and_spread(runs: Sequence[Mapping[str, float]], name: str) -> tuple[float, float]:
+    """The mean of a metric over the runs that have it, and its spread.
+
+    That is the standard deviation over several, and of a single one its standard error; NaN where that is not known.
+    """
+    values = np.array([metrics[name] for metrics in runs if name in metrics], np.float64)
+    if len(values) > 1:
+        return float(values.mean()), float(values.std(ddof=1))
+    error = next((standard_error(metrics, name) for metrics in runs if name in metrics), None)
+    return float(values.sum()) if len(values) else math.nan, math.nan if error is None else error
 
 
 def without_errors(metrics: Mapping[str, float]) -> Metrics:
@@ -132,5 +150,12 @@ def _mean(values: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Any:
     return np.mean([np.mean([values[label] for label in labels], axis=0) for labels in groups], axis=0)
 
 
-def _standard_error(values: Shaped[np.ndarray, "N"]) -> float:
-    return float(np.std(values, ddof=1, dtype=np.float64) / math.sqrt(len(values)))
+def _of_examples(values: Shaped[np.ndarray, "N"]) -> tuple[float, float]:
+    """The mean and its standard error; nan of a single example."""
+    deviation = np.std(values, ddof=1, dtype=np.float64) if len(values) > 1 else np.nan
+    return float(values.mean()), float(deviation / math.sqrt(len(values)))
+
+
+def _of_replicates(values: Float[np.ndarray, "R"]) -> tuple[float, float]:
+    """The value of all examples, and the deviation of its bootstrap replicates, which follow it."""
+    return float(values[0]), float(np.std(values[1:], ddof=1))

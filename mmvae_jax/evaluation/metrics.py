@@ -10,14 +10,17 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
+from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
-# Label -> one value an example. A label is a subset that is given, `m0+m3`, or with a target, `m0+m3->m1`; anything
-# else that is measured, such as a modality; or "" where there is only one.
+# Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
+# is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where
+# there is only one.
 Values = Mapping[str, Shaped[np.ndarray, "N"]]
 
 # Mean entropy in nats below which unconditional samples show one class and little else.
@@ -49,7 +52,10 @@ class Metric:
       by_size: they are, and it is averaged over those of as many modalities, a panel in figures.
       fraction: its values are between 0 and 1, and tables shade them.
       higher_is_better: which way models are ranked.
+      resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
+        equally many and of the same examples for all labels, whose deviation is its standard error.
       applies: whether a data set has what it needs.
+      family: title of the columns that it shares with others, where its labels have targets.
       remark: what to say, in words, of a mean; "" for nothing.
     """
 
@@ -60,7 +66,9 @@ class Metric:
     by_size: bool = False
     fraction: bool = False
     higher_is_better: bool = True
+    resampled: bool = False
     applies: Callable[[Dataset], bool] = _always
+    family: str = ""
     remark: Callable[[float], str] = lambda mean: ""
 
 
@@ -84,6 +92,23 @@ def _coherence(context: Context, own: bool) -> Values:
     }
 
 
+def _accuracy(context: Context) -> Values:
+    """Of labels, and of strings digit by digit, given subsets without them."""
+    model, test = context.model, context.judged
+    key, found = jax.random.fold_in(context.key, 3), {}
+    for m, modality in enumerate(model.modalities):
+        masks = context.masks[~context.masks[:, m]]
+        if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
+            continue
+        told = predictions(model, context.params, key, test, masks, modality.name)
+        truth = np.asarray(test.x[modality.name])
+        for mask, each in zip(masks, told, strict=True):
+            label = f"{subsets.label(mask, model.names)}->{modality.name}"
+            places = matches(each, truth, model.classes[modality.name] - 1)
+            found |= {label + place: right for place, right in places.items()}
+    return found
+
+
 def _synergy(context: Context) -> Values:
     """How often the oracle reads the right digit off what is generated and joined (SVAE paper 2021, section 5)."""
     join, oracle = context.dataset.join, context.oracle
@@ -97,6 +122,62 @@ def _synergy(context: Context) -> Values:
 def _classifiers(context: Context) -> Values:
     found = {name: context.classifiers[name].right for name in context.model.names}
     return found if context.oracle is None else {**found, "oracle": context.oracle.right}
+
+
+def _of(found: Mapping[str, Shaped[np.ndarray, "N"]], conditional: bool) -> Values:
+    """What is measured of pictures generated from some modalities, or from nothing."""
+    return {label: each for label, each in found.items() if ("->" in label) == conditional}
+
+
+def _precision(context: Context, conditional: bool) -> Values:
+    return _of({label: found.precise for label, found in context.overlaps.items()}, conditional)
+
+
+def _recall(context: Context, conditional: bool) -> Values:
+    return _of({label: found.recalled for label, found in context.overlaps.items()}, conditional)
+
+
+def _marginal(context: Context, of: str) -> Values:
+    """An entry of the estimates of log p(x_m): the first subsets are those of one modality."""
+    return _labelled(context.model.names, getattr(context.estimates.own, of)[: len(context.model.names)])
+
+
+def _conditional(context: Context) -> Values:
+    """log p(x_m|x_A) = log p(x_m, x_A) - log p(x_A), each by its own posterior; where both subsets are evaluated."""
+    own = dict(zip(context.labels, context.estimates.own.log_prob, strict=True))
+    names = context.model.names
+    pairs = {
+        f"{label}->{target}": (subsets.label(mask | subsets.select(target, names), names), label)
+        for mask, label in zip(context.masks, context.labels, strict=True)
+        for m, target in enumerate(names)
+        if not mask[m]
+    }
+    return {pair: own[both] - own[given] for pair, (both, given) in pairs.items() if both in own}
+
+
+def _cross(context: Context, own: bool) -> Values:
+    """Of targets that are themselves given, or of all others."""
+    return {
+        f"{label}->{target}": context.estimates.cross[s, m]
+        for s, label in enumerate(context.labels)
+        for m, target in enumerate(context.model.names)
+        if context.masks[s, m] == own
+    }
+
+
+def _variance(context: Context, function: Callable[[Context], Values]) -> Values:
+    """Of one importance sample there is no variance."""
+    return function(context) if context.settings.log_likelihood_samples > 1 else {}
+
+
+def _annealed(context: Context) -> Values:
+    return context.annealed if context.settings.estimator == "ais" else {}
+
+
+def _looseness(context: Context) -> Values:
+    """By how much importance sampling under the same modalities' posterior is lower, on the same examples."""
+    sampled = dict(zip(context.labels, context.estimates.own.log_prob, strict=True))
+    return {label: each - sampled[label][: len(each)] for label, each in _annealed(context).items()}
 
 
 METRICS: dict[str, Metric] = {
@@ -124,6 +205,13 @@ METRICS: dict[str, Metric] = {
         fraction=True,
         applies=has_classes,
     ),
+    "accuracy": Metric(
+        _accuracy,
+        "Accuracy",
+        "fraction of labels, or of symbols at their places, told right",
+        by_subset=True,
+        fraction=True,
+    ),
     "synergy": Metric(
         _synergy,
         "Synergy",
@@ -133,13 +221,34 @@ METRICS: dict[str, Metric] = {
         applies=lambda dataset: dataset.join is not None and has_classes(dataset),
     ),
     "log_likelihood/joint": Metric(
-        lambda context: _labelled(context.labels, context.estimates[0].log_prob),
+        lambda context: _labelled(context.labels, context.estimates.joint.log_prob),
         "Joint log-likelihood",
         "log p(X), nats",
         by_size=True,
     ),
+    "log_likelihood/conditional": Metric(
+        _conditional,
+        "Conditional log-likelihood",
+        "log p(x|given), nats",
+        by_size=True,
+        family="Conditional log-likelihood",
+    ),
+    "log_likelihood/cross": Metric(
+        lambda context: _cross(context, own=False),
+        "Cross-likelihood",
+        "log E p(x|z), z given others, nats",
+        by_size=True,
+        family="Cross-likelihood",
+    ),
+    "log_likelihood/self": Metric(
+        lambda context: _cross(context, own=True),
+        "Self-likelihood",
+        "log E p(x|z), z given x, nats",
+        by_subset=True,
+        family="Cross-likelihood",
+    ),
     "log_likelihood/ess": Metric(
-        lambda context: _labelled(context.labels, context.estimates[0].ess),
+        lambda context: _labelled(context.labels, context.estimates.joint.ess),
         "Effective sample size",
         "importance samples, of K",
         by_subset=True,
@@ -149,10 +258,28 @@ METRICS: dict[str, Metric] = {
             else ""
         ),
     ),
+    "log_likelihood/variance": Metric(
+        lambda context: _variance(context, lambda of: _labelled(of.labels, of.estimates.joint.variance)),
+        "Variance of log weights",
+        "nats squared",
+        by_subset=True,
+        higher_is_better=False,
+    ),
     "log_likelihood/marginal": Metric(
-        lambda context: _labelled(context.model.names, context.estimates[1].log_prob),
-        "Marginal log-likelihood",
-        "log p(x), nats",
+        lambda context: _marginal(context, "log_prob"), "Marginal log-likelihood", "log p(x), nats"
+    ),
+    "log_likelihood/marginal_ess": Metric(
+        lambda context: _marginal(context, "ess"), "Effective sample size of marginals", "importance samples, of K"
+    ),
+    "log_likelihood/marginal_variance": Metric(
+        lambda context: _variance(context, lambda of: _marginal(of, "variance")),
+        "Variance of log weights of marginals",
+        "nats squared",
+        higher_is_better=False,
+    ),
+    "log_likelihood/annealed": Metric(_annealed, "Annealed log-likelihood", "log p(x), nats"),
+    "log_likelihood/looseness": Metric(
+        _looseness, "Looseness: annealed above importance-sampled log-likelihood", "nats", higher_is_better=False
     ),
     "coherence/joint": Metric(
         lambda context: {"": agreement(context.joint_classes)},
@@ -171,6 +298,68 @@ METRICS: dict[str, Metric] = {
             if mean < COLLAPSED
             else ""
         ),
+    ),
+    "FD/conditional": Metric(
+        lambda context: _of(context.distances, conditional=True),
+        "FD of conditional pictures",
+        "Fréchet distance, features of our classifiers",
+        by_size=True,
+        higher_is_better=False,
+        resampled=True,
+        applies=has_classes,
+    ),
+    "precision/conditional": Metric(
+        lambda context: _precision(context, conditional=True),
+        "Precision of conditional pictures",
+        "fraction of generated among real ones",
+        by_size=True,
+        fraction=True,
+        applies=has_classes,
+    ),
+    "recall/conditional": Metric(
+        lambda context: _recall(context, conditional=True),
+        "Recall of conditional pictures",
+        "fraction of real among generated ones",
+        by_size=True,
+        fraction=True,
+        applies=has_classes,
+    ),
+    "FD/unconditional": Metric(
+        lambda context: _of(context.distances, conditional=False),
+        "FD of unconditional pictures",
+        "Fréchet distance, features of our classifiers",
+        higher_is_better=False,
+        resampled=True,
+        applies=has_classes,
+    ),
+    "precision/unconditional": Metric(
+        lambda context: _precision(context, conditional=False),
+        "Precision of unconditional pictures",
+        "fraction of generated among real ones",
+        fraction=True,
+        applies=has_classes,
+    ),
+    "recall/unconditional": Metric(
+        lambda context: _recall(context, conditional=False),
+        "Recall of unconditional pictures",
+        "fraction of real among generated ones",
+        fraction=True,
+        applies=has_classes,
+    ),
+    "FID/conditional": Metric(
+        lambda context: _of(context.inception_distances, conditional=True),
+        "FID of conditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        by_size=True,
+        higher_is_better=False,
+        resampled=True,
+    ),
+    "FID/unconditional": Metric(
+        lambda context: _of(context.inception_distances, conditional=False),
+        "FID of unconditional pictures",
+        "Fréchet distance, features of Inception-v3",
+        higher_is_better=False,
+        resampled=True,
     ),
     "classifier": Metric(
         _classifiers,

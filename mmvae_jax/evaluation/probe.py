@@ -1,5 +1,7 @@
 """Linear probe: how linearly the class can be read off the posterior mean of every subset."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
 from mmvae_jax.mixture import stratified_components
-from mmvae_jax.model import Model, Params
+from mmvae_jax.model import Codes, Model, Params
 from mmvae_jax.sharding import on_all_devices
 
 MAX_ITERATIONS = 1000
@@ -64,9 +66,17 @@ def _means(
     model: Model, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
 ) -> Float[Array, "S B D"]:
     codes = model.encode(params, batch)
+    return jax.vmap(partial(component_mean, model, params, codes, batch.present, key))(masks)
 
-    def of_subset(mask: Bool[Array, "M"]) -> Float[Array, "B D"]:
-        mixture = model.given(params, codes, batch.present, mask)
-        return mixture.select(stratified_components(key, mixture.log_weights)).mean
 
-    return jax.vmap(of_subset)(masks)
+def component_mean(
+    model: Model,
+    params: Params,
+    codes: Codes,
+    present: Bool[Array, "B M"],
+    key: Key[Array, ""],
+    subset: Bool[Array, "M"],
+) -> Float[Array, "B D"]:
+    """The mean of q(z|X_A); of a mixture, that of one component for each tuple."""
+    mixture = model.given(params, codes, present, subset)
+    return mixture.select(stratified_components(key, mixture.log_weights)).mean

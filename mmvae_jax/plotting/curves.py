@@ -1,15 +1,21 @@
-"""Metrics against the number of inputs, of one run or of several models."""
+"""Metrics against the number of inputs or the fraction of paired tuples, of one run or of several models."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mmvae_jax.evaluation.measuring import by_size, labelled
+from mmvae_jax.evaluation.measuring import by_size, labelled, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
-from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE
+from mmvae_jax.evaluation.published import Published
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, marker
+
+_COLUMNS = 3
 
 
 def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
@@ -18,36 +24,166 @@ def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str
     return [prefix for prefix in METRICS if any(by_size(metrics, prefix) for metrics in everything)]
 
 
-def metrics_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def metrics_figure(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], published: Mapping[str, Sequence[Published]] | None = None
+) -> Figure:
     """Metrics against the number of inputs (Sutter et al. 2021, Figure 3), mean and standard deviation over runs.
 
     Args:
       runs: label of a model -> the metrics of its runs, which differ in their seeds.
+      published: label of a model -> numbers of others, drawn as hollow points in its colour.
     """
     shown = shown_metrics(runs)
-    figure = Figure(figsize=(3.5 * max(len(shown), 1), 3.3), dpi=DPI, facecolor="white", layout="constrained")
-    for axes, prefix in zip(np.ravel(figure.subplots(1, max(len(shown), 1))), shown, strict=False):
+    figure, panels = _panels(len(shown))
+    published = published or {}
+    shapes = _shapes(published, lambda each: any(by_size(each.metrics, prefix) for prefix in shown))
+    for axes, prefix in zip(panels, shown, strict=True):
         for i, (label, metrics) in enumerate(runs.items()):
             if known := [sizes for each in metrics if (sizes := by_size(each, prefix))]:
                 _draw_curve(axes, known, label, i)
+            for each in published.get(label, ()):
+                if found := by_size(each.metrics, prefix):
+                    _draw_published(axes, found, i, shapes[each.source])
         if len(runs) == 1 and len(only := next(iter(runs.values()))) == 1:
             _draw_subsets(axes, only[0], prefix)
-        _label(axes, METRICS[prefix].title, METRICS[prefix].unit)
-    if len(runs) > 1:
-        found = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
-        handles = {label: line for pairs in found for line, label in pairs}
-        figure.legend(
-            handles.values(), handles, loc="outside lower center", ncols=min(len(runs), 5), frameon=False, fontsize=8
-        )
+        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.ticklabel_format(axis="y", useOffset=False)
+    if len(runs) > 1 or shapes:
+        _legend(figure, shapes)
     return figure
 
 
-def _label(axes: Axes, title: str, unit: str) -> None:
+def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: str, unit: str) -> Figure:
+    """A metric against the fraction of paired tuples, on a logarithmic axis; mean and standard deviation over runs.
+
+    Args:
+      curves: label of a model -> fraction -> the metric of its runs, which differ in their seeds.
+      title: of the picture.
+      unit: of the metric.
+    """
+    figure = Figure(figsize=(7.5, 4.2), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    for i, (label, curve) in enumerate(curves.items()):
+        levels = sorted(curve)
+        mean = np.array([np.mean(curve[level]) for level in levels])
+        deviation = np.array([np.std(curve[level], ddof=1) if len(curve[level]) > 1 else 0.0 for level in levels])
+        colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
+        axes.plot(levels, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
+        axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+    _label(axes, title, unit, "fraction of paired training tuples")
+    axes.set_xscale("log")
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
+def single_figure(
+    runs: Mapping[str, Sequence[Mapping[str, float]]],
+    prefix: str,
+    published: Mapping[str, Sequence[Published]] | None = None,
+) -> Figure:
+    """A metric that is one number a run: of one run with its standard error, of several their standard deviation.
+
+    Args:
+      runs: label of a model -> the metrics of its runs.
+      prefix: the metric's key.
+      published: as in `metrics_figure`.
+    """
+    published = published or {}
+    shapes = _shapes(published, lambda each: prefix in each.metrics)
+    figure, (axes,) = _panels(1, width=6, height=1.3 + 0.35 * len(runs))
+    for i, (label, metrics) in enumerate(runs.items()):
+        values = np.array([each[prefix] for each in metrics if prefix in each])
+        if len(values):
+            spread = np.std(values, ddof=1) if len(values) > 1 else standard_error(metrics[0], prefix) or 0
+            colour = COLOURS[i % len(COLOURS)]
+            axes.errorbar(values.mean(), i, xerr=spread, fmt="o", color=colour, markersize=5, capsize=3)
+        for each in published.get(label, ()):
+            if prefix in each.metrics:
+                _draw_published(axes, {each.metrics[prefix]: i}, i, shapes[each.source])
+    axes.set_yticks(range(len(runs)), runs)
+    axes.set_ylim(len(runs) - 0.5, -0.5)
+    _label(axes, METRICS[prefix].title, "", METRICS[prefix].unit)
+    axes.grid(axis="x", color=RULE, linewidth=0.8)
+    if shapes:
+        _legend(figure, shapes)
+    return figure
+
+
+def learning_curve_figure(points: Sequence[Mapping[str, float]]) -> Figure:
+    """Metrics against epochs, a line for every number of inputs or, where a metric has none, for every label.
+
+    Args:
+      points: metrics of every checkpoint by flat names, with `train/epochs`; bars are their standard errors.
+    """
+    lines = {prefix: names for prefix in METRICS if (names := _lines(points, prefix))}
+    figure, panels = _panels(len(lines))
+    for axes, (prefix, names) in zip(panels, lines.items(), strict=True):
+        for i, (name, label) in enumerate(names.items()):
+            at = [point for point in points if name in point]
+            errors = [standard_error(point, name) or 0 for point in at]
+            axes.errorbar(
+                [point["train/epochs"] for point in at],
+                [point[name] for point in at],
+                yerr=errors,
+                color=COLOURS[i % len(COLOURS)],
+                marker="o",
+                markersize=3.5,
+                linewidth=1.4,
+                elinewidth=0.8,
+                label=label,
+            )
+        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "epochs")
+        axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _lines(points: Sequence[Mapping[str, float]], prefix: str) -> dict[str, str]:
+    """Name -> label of the curves of a metric."""
+    sizes = sorted(set().union(*(by_size(point, prefix) for point in points)))
+    if sizes:
+        return {f"{prefix}/by_size/{n}": f"{n} input{'s' * (n > 1)}" for n in sizes}
+    labels = dict.fromkeys(label for point in points for label in labelled(point, prefix))
+    return {f"{prefix}/{label}" if label else prefix: label or METRICS[prefix].title for label in labels}
+
+
+def _panels(count: int, width: float = 3.5, height: float = 3.3) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, three a row."""
+    columns = min(max(count, 1), _COLUMNS)
+    rows = math.ceil(max(count, 1) / columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, facecolor="white", layout="constrained")
+    panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for spare in panels[max(count, 1) :]:
+        spare.remove()
+    return figure, panels[:count]
+
+
+def _shapes(published: Mapping[str, Sequence[Published]], drawn: Callable[[Published], object]) -> dict[str, str]:
+    """Source -> marker, the same in all figures, of the sources of which something is drawn."""
+    sources = dict.fromkeys(each.source for several in published.values() for each in several)
+    used = {each.source for several in published.values() for each in several if drawn(each)}
+    return {source: marker(i)[0] for i, source in enumerate(sources) if source in used}
+
+
+def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
+    """Models by their colours, then sources of published numbers by their markers."""
+    found = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
+    handles: dict[str, Any] = {label: line for pairs in found for line, label in pairs}
+    for source, symbol in shapes.items():
+        handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
+    columns = min(len(handles), round(figure.get_figwidth() / 2))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, symbol: str) -> None:
+    colour = COLOURS[index % len(COLOURS)]
+    axes.plot(list(values), list(values.values()), symbol, color=colour, fillstyle="none", markersize=7)
+
+
+def _label(axes: Axes, title: str, unit: str, across: str) -> None:
     axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
-    axes.set_xlabel("number of input modalities", fontsize=8, color=INK)
+    axes.set_xlabel(across, fontsize=8, color=INK)
     axes.set_ylabel(unit, fontsize=8, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.ticklabel_format(axis="y", useOffset=False)
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -58,8 +194,8 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, ind
     sizes = sorted(set.intersection(*(set(run) for run in runs)))
     values = np.array([[run[size] for size in sizes] for run in runs])
     mean = values.mean(0)
-    marker, style = "osD^vPX*"[index % 8], ("-", "--", ":")[index // 8 % 3]
-    axes.plot(sizes, mean, style, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+    symbol, style = marker(index)
+    axes.plot(sizes, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
         axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)

@@ -1,25 +1,31 @@
-"""Which pictures there are of a run: data, reconstructions, unconditional and conditional samples, curves."""
+"""Which pictures there are of a run: data, reconstructions, samples, conditional ones, latent traversals, curves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 from matplotlib.figure import Figure
 
 from mmvae_jax.data.batching import Batch, Dataset, take
-from mmvae_jax.evaluation.context import Context
+from mmvae_jax.evaluation.chunks import MAX_ENCODED
+from mmvae_jax.evaluation.context import Context, first
+from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
-from mmvae_jax.model import Model, Params
-from mmvae_jax.plotting.curves import metrics_figure, shown_metrics
+from mmvae_jax.model import Latents, Model, Params
+from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, shown_metrics
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import Density
 
 COLUMNS = 10
 MAX_CANDIDATES = 1000
 DRAWS = 6
+# Rows of a figure of traversals, one a dimension and modality; and how far they go, in scales of a standard prior.
+MAX_TRAVERSED = 16
+REACH = 3.0
 
 
 def data_figure(model: Model, batch: Batch) -> Figure:
@@ -94,6 +100,43 @@ def conditional_figure(
     )
 
 
+def traversals_figure(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, columns: int = COLUMNS
+) -> Figure:
+    """What single dimensions of the shared latent change, as in the latent traversals of Shi et al. (2019).
+
+    The dimensions in which posterior means vary most between tuples go from -3 to 3, all others stay at the posterior
+    mean of one tuple given all modalities, private latents at the mean of their prior.
+
+    Args:
+      model: any model.
+      params: its parameters.
+      key: PRNG key.
+      batch: the tuples; the first one is traversed.
+      columns: points of a traversal.
+    """
+    means = np.asarray(jax.jit(partial(_means, model))(params, key, batch))
+    active = np.argsort(-means.std(0), kind="stable")[: max(1, MAX_TRAVERSED // len(model.modalities))]
+    z = jnp.tile(means[0], (len(active), columns, 1))
+    z = z.at[np.arange(len(active)), :, active].set(jnp.linspace(-REACH, REACH, columns))
+    private = {m.name: jnp.zeros((*z.shape[:2], m.private_dim)) for m in model.modalities if m.private_dim}
+    decoded = jax.jit(model.point_estimates)(params, Latents(z, private))
+    strips = [
+        Strip(m, np.asarray(decoded[m.name][i]), m.name if j else f"z{dimension}\n{m.name}", starts_group=j == 0)
+        for i, dimension in enumerate(active)
+        for j, m in enumerate(model.modalities)
+    ]
+    return strips_figure(
+        strips, "Latent traversals", f"single dimensions from -{REACH:g} to {REACH:g}, the most active ones"
+    )
+
+
+def _means(model: Model, params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, "B D"]:
+    """Posterior means given all modalities, on the one host that draws."""
+    everything = jnp.ones(len(model.modalities), bool)
+    return component_mean(model, params, model.encode(params, batch), batch.present, key, everything)
+
+
 def _generate(
     model: Model,
     params: Params,
@@ -106,7 +149,12 @@ def _generate(
     return jax.jit(partial(model.generate, to=to, samples=draws))(params, key, dict(given))
 
 
-def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathLike) -> list[epath.Path]:
+def draw_all(
+    context: Context,
+    metrics: Mapping[str, float],
+    folder: epath.PathLike,
+    points: Sequence[Mapping[str, float]] = (),
+) -> list[epath.Path]:
     """Draw every picture of a run.
 
     Args:
@@ -114,6 +162,7 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
         classes.
       metrics: from `measure` or `evaluate`.
       folder: where the pictures go, made if missing.
+      points: of a learning curve, as in `learning_curve_figure`.
 
     Returns:
       The files, in the order in which a report shows them.
@@ -132,9 +181,13 @@ def draw_all(context: Context, metrics: Mapping[str, float], folder: epath.PathL
         figures[f"conditional_{count}"] = lambda n=count: conditional_figure(
             model, params, keys[2], batch, others[:n], target
         )
+    encoded = first(context.judged, MAX_ENCODED)
+    figures["traversals"] = lambda: traversals_figure(model, params, keys[3], encoded)
     runs = {"": [metrics]}
     if shown_metrics(runs):
         figures["metrics"] = lambda: metrics_figure(runs)
+    if points:
+        figures["learning_curve"] = lambda: learning_curve_figure(points)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -198,6 +198,22 @@ class Checkpoints:
             raise UserError(f"{_damage(self._folder, failures)}: use --fresh to start over")
         return None
 
+    def restore_step(self, step: int, template: State) -> State:
+        """One of `steps`, bit for bit.
+
+        Args:
+          step: of the checkpoint.
+          template: as of `restore`.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        self.wait()
+        try:
+            return self._read(step, template)
+        except Exception as error:  # Orbax raises a plain Exception for an unreadable array
+            raise UserError(_damage(self._folder, {step: one_line(error)})) from error
+
     def _read(self, step: int, template: State) -> State:
         hosts.by_first(lambda: _check_files(self._folder / str(step)))
         targets = jax.tree.map(_restore_target, _storable(template))

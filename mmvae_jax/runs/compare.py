@@ -2,41 +2,40 @@
 
     python -m experiments.compare runs/polymnist/*-seed* --out comparison.png
     python -m experiments.compare runs/mnist_split/* --metrics synergy/top+bottom synergy/top synergy/bottom
+    python -m experiments.compare runs/polymnist/*-seed* --markdown results/polymnist.md
 
 Runs whose configurations differ only in the seed are one model. The table is Markdown.
 """
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation.measuring import by_size, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.measuring import by_size, metric_of, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.runs.command import exit_code, program
+from mmvae_jax.runs.finished import SPREAD, Run, estimate, markdown_table, values_of
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.report import model_label
+from mmvae_jax.runs.results import write_results
 
-SPREAD = "±: of one run the standard error over its examples, of several the standard deviation over their seeds"
 # Settings that do not make another model of a run.
-_ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "list_models", "saving")
+_ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "curve", "list_models", "saving")
 
 
-class Run(NamedTuple):
-    """What a run's folder says of it."""
+class Parser(argparse.ArgumentParser):
+    """One whose errors are a user's mistakes, told in one line."""
 
-    settings: dict[str, Any]
-    label: str
-    metrics: dict[str, float]
-
-
-class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        """Raise the mistake."""
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
@@ -46,15 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: Sequence[str] | None) -> None:
-    parser = _Parser(program(), description=(__doc__ or "").splitlines()[0])
+    parser = Parser(program(), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
     about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
     parser.add_argument("--metrics", nargs="+", default=(), metavar="NAME", help=about)
-    parsed = parser.parse_args(arguments)
-    groups = grouped([read_run(folder) for folder in dict.fromkeys(parsed.folders)])
+    about = "write tables, figures and numbers of the runs, beside published ones: FILE.md and a folder FILE"
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help=about)
+    typed = sys.argv[1:] if arguments is None else arguments
+    parsed = parser.parse_args(typed)
+    runs = [read_run(folder) for folder in dict.fromkeys(parsed.folders)]
+    groups = grouped(runs)
     print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
     print(f"\n{SPREAD}")
+    if parsed.markdown is not None:
+        command = f"{parser.prog} {shlex.join(typed)}"
+        write_results(parsed.markdown, grouped_runs(runs), command, table(groups))
+        print(f"wrote {parsed.markdown} and {parsed.markdown.with_suffix('')}/")
+        return
     _save_figure(groups, parsed.out)
     print(f"wrote {parsed.out}")
 
@@ -72,7 +80,7 @@ def read_run(folder: Path) -> Run:
     if bad:
         raise UserError(f"{folder / 'metrics.json'}: {bad[0]} is no number; evaluate the run again with --eval-only")
     settings = flat_settings({name: value for name, value in config.items() if name not in _ASIDE})
-    return Run(settings, model_label(config), metrics)
+    return Run(settings, model_label(config), metrics, config, folder)
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -89,7 +97,12 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Mapping[str, float]]]:
-    """Label -> metrics of the runs that differ only in their seeds, in order of first appearance.
+    """Label -> metrics of the runs that differ only in their seeds; see `grouped_runs`."""
+    return {label: [run.metrics for run in group] for label, group in grouped_runs(runs).items()}
+
+
+def grouped_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label -> the runs that differ only in their seeds, in order of first appearance.
 
     Where several models would have the same label, the settings in which they differ are added to it.
     """
@@ -98,7 +111,7 @@ def grouped(runs: Sequence[Run]) -> dict[str, list[Mapping[str, float]]]:
         groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
     firsts = [group[0] for group in groups.values()]
     labels = [_label(run, [other for other in firsts if other.label == run.label]) for run in firsts]
-    return {label: [run.metrics for run in group] for label, group in zip(labels, groups.values(), strict=True)}
+    return dict(zip(labels, groups.values(), strict=True))
 
 
 def _label(run: Run, namesakes: Sequence[Run]) -> str:
@@ -119,10 +132,10 @@ def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A Markdown table, one row a metric and one column a model, as mean ± spread; see `SPREAD`."""
     rows = [["", *groups], ["runs", *(str(len(runs)) for runs in groups.values())]]
     rows += [
-        [name, *(_mean(runs, key) for runs in groups.values())]
+        [name, *(estimate(runs, key) for runs in groups.values())]
         for name, key in _rows([metrics for runs in groups.values() for metrics in runs])
     ]
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
@@ -142,18 +155,11 @@ def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Seq
     sign = 1 if row is not None and not row.higher_is_better else -1
 
     def rank(label: str) -> float:
-        values = _values(groups[label], names[0])
+        values = values_of(groups[label], names[0])
         return sign * values.mean() if len(values) else np.inf
 
-    rows = [[label, *(_mean(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
-    return _markdown([["", *names], *rows])
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (n + 2) for n in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    rows = [[label, *(estimate(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
+    return markdown_table([["", *names], *rows])
 
 
 def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
@@ -164,20 +170,6 @@ def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
         rows += [(f"{row.title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
     rows += [(row.title, prefix) for prefix, row in METRICS.items()] + [("Training, s", "train/seconds")]
     return [row for row in rows if any(row[1] in each for each in metrics)]
-
-
-def _mean(runs: Sequence[Mapping[str, float]], key: str) -> str:
-    values = _values(runs, key)
-    if len(values) == 0:
-        return "-"
-    digits = 3 if np.all(np.abs(values) < 10) else 1
-    mean = f"{values.mean():.{digits}f}"
-    spread = values.std(ddof=1) if len(values) > 1 else next(standard_error(each, key) for each in runs if key in each)
-    return mean if spread is None else f"{mean} ± {spread:.{digits}f}"
-
-
-def _values(runs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
-    return np.array([metrics[key] for metrics in runs if key in metrics])
 
 
 def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:

@@ -4,15 +4,15 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mmvae_jax.data.streaming import Streaming
-from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation import SAMPLERS, EvaluationSettings
+from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation import METRICS, SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Options
@@ -71,8 +71,11 @@ class Config(Generic[Own]):
       cache: folder of trained classifiers and compiled programs, shared by runs.
       seed: of everything random.
       epochs: passes through the training tuples; --steps overrides it.
+      anneal_epochs: passes over which beta rises linearly from zero; --anneal-steps overrides it.
       fresh: start over, discarding the run that is in the folder.
       eval_only: evaluate the run in the folder again, without training.
+      curve: metrics such as `probe coherence/conditional` that are measured at every checkpoint that is kept as well
+        (--keep-every), for a learning curve; with --eval-only also of a run that is there.
       list_models: print the table of models and stop.
       distributed: over several processes (a pod, a cluster): auto (as TPU pods, Slurm, Open MPI, Kubernetes or JAX's
         variables announce it), off, or HOST:PORT,ID,COUNT: where process 0 listens, which one this is, how many.
@@ -92,8 +95,10 @@ class Config(Generic[Own]):
     cache: str = "~/.cache/mmvae_jax"
     seed: int = 0
     epochs: int = 100
+    anneal_epochs: int = 0
     fresh: bool = False
     eval_only: bool = False
+    curve: tuple[str, ...] = ()
     list_models: bool = False
     distributed: str = "auto"
     distributed_timeout: int = 120
@@ -107,8 +112,13 @@ class Config(Generic[Own]):
             raise UserError(f"seed={self.seed}: give a whole number from 0 to {_SEEDS - 1}")
         if self.epochs < 1 and not self.training.steps:
             raise UserError(f"epochs={self.epochs} with steps=0: give at least 1 of either")
+        if self.anneal_epochs < 0:
+            raise UserError(f"anneal-epochs={self.anneal_epochs}: give 0 or a whole number above it")
         if self.eval_only and self.fresh:
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
+
+        for name in self.curve:
+            check_choice(name, METRICS, "metric of curve")
 
     @property
     def label(self) -> str:
@@ -167,7 +177,7 @@ def settings(kind: Any, default: Settings, program: str, arguments: Sequence[str
 # Fields that name a row of a registry: their help lists the rows of that moment, a user's own among them. Of an
 # objective's options it lists the objectives that read them.
 _NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
-    Config: {"model_name": MODELS},
+    Config: {"model_name": MODELS, "curve": METRICS},
     Model: {"fusion": FUSIONS, "posterior": POSTERIORS, "prior": PRIORS},
     Training: {"objective": OBJECTIVES},
     EvaluationSettings: {"sampler": SAMPLERS},
@@ -193,6 +203,17 @@ def _with_names(info: StructTypeInfo) -> StructConstructorSpec | None:
     spec = ConstructorRegistry.get_struct_spec(replace(info, markers=(*info.markers, _TYRO_S_OWN)))
     assert isinstance(spec, StructConstructorSpec)
     return replace(spec, fields=tuple(map(listed, spec.fields)))
+
+
+def to_record(config: Config) -> dict[str, Any]:
+    """A configuration as plain values: what `config.json` records, apart from what the data set decides."""
+    record = {name: _plain(value) for name, value in vars(config).items() if name != "architecture"}
+    architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
+    return {**record, "architecture": architecture}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:

@@ -12,6 +12,9 @@ from etils import epath
 from mmvae_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.json"
+CURVE_FILE = "curve.json"
+REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 _LOCK_FILE = ".lock"
 _ABSENT = "(absent)"
@@ -139,19 +142,44 @@ def check_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequ
         if has_checkpoints(folder):
             raise UserError(f"{folder} has checkpoints and no {CONFIG_FILE}, of what: use another --out or --fresh")
         return
-    old = flat_settings(saved)
-    new = flat_settings(json.loads(json.dumps(config, default=str)))
-    skipped = tuple(f"{path}." for path in ignore)
-    differing = [
-        path
-        for path in dict.fromkeys([*new, *old])
-        if old.get(path, _ABSENT) != new.get(path, _ABSENT) and not f"{path}.".startswith(skipped)
-    ]
+    old, new = flat_settings(saved), _as_saved(config)
+    differing = _differing(old, new, ignore)
     if differing:
         raise UserError(
             f"checkpoint in {folder} was made with {_listed(old, differing)}, "
             f"this run has {_listed(new, differing)}: use another --out or --fresh"
         )
+
+
+def has_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> bool:
+    """Whether the folder's `config.json` is this configuration; arguments as of `check_config`."""
+    saved = read_config(folder)
+    return saved is not None and not _differing(flat_settings(saved), _as_saved(config), ignore)
+
+
+def has_results(folder: epath.PathLike) -> bool:
+    """Whether a run has ended in this folder: its report is what it writes last."""
+    return all((epath.Path(folder) / name).exists() for name in (METRICS_FILE, REPORT_FILE))
+
+
+def drop_results(folder: epath.PathLike) -> None:
+    """Removes what was measured, so that none of one configuration stands beside another's `config.json`."""
+    for name in (REPORT_FILE, METRICS_FILE, CURVE_FILE):
+        (epath.Path(folder) / name).unlink(missing_ok=True)
+
+
+def _as_saved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings as they are when they come back from `config.json`."""
+    return flat_settings(json.loads(json.dumps(config, default=str)))
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str]) -> list[str]:
+    skipped = tuple(f"{path}." for path in ignore)
+    return [
+        path
+        for path in dict.fromkeys([*new, *old])
+        if old.get(path, _ABSENT) != new.get(path, _ABSENT) and not f"{path}.".startswith(skipped)
+    ]
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from bisect import bisect_left
@@ -22,6 +23,7 @@ LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FLUSHES = 5.0
+_LONGEST_LINE = 2**14
 
 
 class RunLog:
@@ -115,6 +117,17 @@ class RunLog:
 def read_log(folder: epath.PathLike) -> list[dict[str, Any]]:
     """The rows of a run's `log.jsonl`, steps strictly increasing, without torn lines."""
     return _increasing(_rows(epath.Path(folder) / LOG_FILE))
+
+
+def last_step(folder: epath.PathLike) -> int:
+    """The step of the last whole line of a run's `log.jsonl`, of which only the end is read; 0 where there is none."""
+    path = epath.Path(folder) / LOG_FILE
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - _LONGEST_LINE))
+        steps = re.findall(rb'^{"step": (\d+),.*}$', file.read(), re.MULTILINE)
+    return int(steps[-1]) if steps else 0
 
 
 def _increasing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

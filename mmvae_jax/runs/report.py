@@ -10,6 +10,7 @@ from etils import epath
 
 from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
+from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.folder import flat_settings, write_whole
 
 _CAPTIONS = {
@@ -17,7 +18,9 @@ _CAPTIONS = {
     "reconstructions": "Test examples above their reconstructions from all modalities.",
     "unconditional": "Unconditional samples; a column shares one latent code.",
     "conditional_1": "Generated from one modality: inputs on top, samples of the posterior below.",
+    "traversals": "Latent traversals: single dimensions of one tuple's code from -3 to 3, all modalities decoded.",
     "metrics": "Metrics against the number of inputs.",
+    "learning_curve": "Metrics after so many epochs.",
 }
 _STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --faint: #616e7c; --line: #e4e7eb; --accent: #2563a8; --warning: #b4361b; }
@@ -50,7 +53,8 @@ def write_report(
     metrics: Mapping[str, float],
     figures: Sequence[epath.PathLike],
     versions: Mapping[str, str],
-    expected: Mapping[str, str] | None = None,
+    published: Sequence[Published] = (),
+    points: Sequence[Mapping[str, float]] = (),
 ) -> epath.Path:
     """Write `report.html`: figures inlined, tables of metrics, configuration and versions.
 
@@ -60,14 +64,16 @@ def write_report(
       metrics: as in `metrics.json`.
       figures: PNG files, in the order in which they are shown.
       versions: of Python, the libraries and the commit.
-      expected: published or measured numbers to hold the run's own against, by what they are.
+      published: numbers of others for this model, which go into the same tables.
+      points: of a learning curve, as in `curve.json`.
     """
     folder = epath.Path(folder)
     title = folder.resolve().name
     sections = [
-        ("Metrics by number of inputs", _sizes_table(metrics)),
-        ("Expected", _pairs_table(expected or {})),
+        ("Metrics by number of inputs", _sizes_table(metrics, published)),
+        ("Beside published numbers", _published_table(metrics, published)),
         ("Figures", "".join(_figure(epath.Path(path)) for path in figures)),
+        ("Learning curve", _curve_table(points)),
         ("Metrics by subset", _subsets_table(metrics)),
         ("Other metrics", _pairs_table(_others(metrics))),
         ("Configuration", _pairs_table(flat_settings(config))),
@@ -136,26 +142,73 @@ def _cell(metrics: Mapping[str, float], name: str | None, own: bool = False) -> 
     return f"<td{kind}{shade}>{_estimate(metrics, name)}</td>"
 
 
-def _sizes_table(metrics: Mapping[str, float]) -> str:
-    """Means by number of inputs, then what is a single number, with what there is to say of it."""
+def _sizes_table(metrics: Mapping[str, float], published: Sequence[Published]) -> str:
+    """Means by number of inputs, then what is a single number; what there is to say of it, what others report."""
     curves = {prefix: sizes for prefix in METRICS if (sizes := by_size(metrics, prefix))}
     sizes = sorted(set().union(*curves.values()))
     rows = []
     for prefix, curve in curves.items():
         names = [f"{prefix}/by_size/{n}" if n in curve else None for n in sizes]
         rows.append([f"<td>{escape(METRICS[prefix].title)}</td>", *(_cell(metrics, name) for name in names)])
+        rows += [_published_row(each, prefix, sizes) for each in published if _reported(each, prefix)]
     table = _table(["", *(f"{n} input{'s' * (n > 1)}" for n in sizes)], rows) if rows else ""
-    numbers = "".join(_sentence(metrics, prefix) for prefix in METRICS if prefix in metrics)
+    numbers = "".join(_sentence(metrics, prefix, published) for prefix in METRICS if prefix in metrics)
     errors = any(standard_error(metrics, name) is not None for name in metrics)
     note = '<p class="note">±: standard error over the examples that this run was measured on.</p>' if errors else ""
-    return table + numbers + note
+    return table + numbers + note + "".join(map(_settings_note, published))
 
 
-def _sentence(metrics: Mapping[str, float], prefix: str) -> str:
+def _reported(published: Published, prefix: str) -> bool:
+    return prefix in map(metric_of, published.metrics)
+
+
+def _published_row(published: Published, prefix: str, sizes: Sequence[int]) -> list[str]:
+    found, mean = by_size(published.metrics, prefix), published.metrics.get(prefix)
+    source = published.source if mean is None else f"{published.source}: {_number(mean)} on average"
+    cells = (f'<td class="self">{_number(found[n]) if n in found else ""}</td>' for n in sizes)
+    return [f'<td class="self">{escape(source)}</td>', *cells]
+
+
+def _published_table(metrics: Mapping[str, float], published: Sequence[Published]) -> str:
+    """What others report by subset or modality, one column a source; what is known by number stands elsewhere."""
+    names = dict.fromkeys(name for each in published for name in each.metrics)
+    shown = [name for name in names if name not in METRICS and "/by_size/" not in name]
+    sources = [each for each in published if any(name in each.metrics for name in shown)]
+    rows = []
+    for name in shown:
+        theirs = (_number(each.metrics[name]) if name in each.metrics else "" for each in sources)
+        own = _cell(metrics, name if name in metrics else None)
+        rows.append([f"<td>{escape(_called(name))}</td>", own, *(f'<td class="self">{each}</td>' for each in theirs)])
+    return _table(["", "here", *(escape(each.source) for each in sources)], rows) if rows else ""
+
+
+def _settings_note(published: Published) -> str:
+    return f'<p class="note">{escape(published.source)}: {escape(published.settings or "settings not known")}.</p>'
+
+
+def _sentence(metrics: Mapping[str, float], prefix: str, published: Sequence[Published]) -> str:
     row = METRICS[prefix]
     remark = row.remark(metrics[prefix])
     warning = f'; <span class="warning">{escape(remark)}</span>' if remark else ""
-    return f"<p>{escape(row.title)}: <b>{_estimate(metrics, prefix)}</b> ({escape(row.unit)}){warning}</p>"
+    others = "".join(
+        f"; {escape(each.source)}: {_number(each.metrics[prefix])}" for each in published if prefix in each.metrics
+    )
+    return f"<p>{escape(row.title)}: <b>{_estimate(metrics, prefix)}</b> ({escape(row.unit)}){others}{warning}</p>"
+
+
+def _curve_table(points: Sequence[Mapping[str, float]]) -> str:
+    """One column a checkpoint; by number of inputs what is known by it, else by label."""
+    names = dict.fromkeys(name for point in points for name in without_errors(point) if metric_of(name))
+    sized = {metric_of(name) for name in names if "/by_size/" in name}
+    shown = [name for name in names if "/by_size/" in name or metric_of(name) not in sized]
+    if not shown:
+        return ""
+    heads = [f"{_number(point['train/epochs'])} epochs" for point in points]
+    rows = [
+        [f"<td>{escape(_called(name))}</td>", *(_cell(point, name if name in point else None) for point in points)]
+        for name in shown
+    ]
+    return _table(["", *heads], rows)
 
 
 def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[str, str]]:
@@ -167,7 +220,8 @@ def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[
     for prefix, row in METRICS.items():
         for label in labelled(metrics, prefix) if row.by_subset or row.by_size else ():
             given, _, target = label.partition("->")
-            title = prefix.partition("/")[0].capitalize() if target else row.title
+            family = row.family or prefix.partition("/")[0]
+            title = family[:1].upper() + family[1:] if target else row.title
             columns.setdefault((title, target), {})[given] = f"{prefix}/{label}"
     return columns
 
@@ -218,7 +272,10 @@ def _others(metrics: Mapping[str, float]) -> dict[str, str]:
 def _called(name: str) -> str:
     """By title and label what is a metric's, as it is what is none's."""
     prefix = metric_of(name)
-    return name if prefix is None else f"{METRICS[prefix].title}, {name[len(prefix) + 1 :]}"
+    if prefix is None:
+        return name
+    label = name[len(prefix) + 1 :].replace("by_size/", "number of inputs ")
+    return f"{METRICS[prefix].title}, {label}" if label else METRICS[prefix].title
 
 
 def _pairs_table(values: Mapping[str, Any]) -> str:

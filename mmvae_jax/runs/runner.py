@@ -1,14 +1,11 @@
 """The shared runner: from a command line to a trained, evaluated and drawn run folder."""
 
 import json
-import platform
-import shutil
-import subprocess
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
@@ -21,17 +18,25 @@ from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
+from mmvae_jax.evaluation.inception import inception
+from mmvae_jax.evaluation.published import Published, comparable
 from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.plotting.figures import draw_all
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.config import Config, Own, from_record, parse
+from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
+from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
+    METRICS_FILE,
     check_config,
+    drop_results,
+    flat_settings,
     has_checkpoints,
+    has_config,
+    has_results,
     held,
     prepare_folder,
     read_config,
@@ -41,25 +46,28 @@ from mmvae_jax.runs.folder import (
 )
 from mmvae_jax.runs.interrupts import Interrupts
 from mmvae_jax.runs.log import RunLog, read_log
-from mmvae_jax.runs.report import write_report
+from mmvae_jax.runs.origin import plain_published, versions, write_origin
+from mmvae_jax.runs.report import model_label, write_report
 from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
 from mmvae_jax.zoo import model_table
 
-# What may differ between a run and its continuation.
-_FREE = (
+# What changes nothing of a run's results.
+_ASIDE = (
     "out",
     "cache",
     "streaming",
     "fresh",
     "eval_only",
+    "curve",
     "list_models",
     "distributed",
     "distributed_timeout",
-    "evaluation",
     "saving",
     "training.model_parallel",
 )
+# What may differ between a run and its continuation.
+_FREE = (*_ASIDE, "evaluation")
 _FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
 # Steps between two looks at signals, checkpoints and the log.
 _STEPS_AT_ONCE = 25
@@ -74,26 +82,27 @@ class Experiment(Generic[Own]):
       presets: name -> configuration; the first is the default.
       load: configuration -> data set.
       modalities: (configuration, data set) -> the model's modalities.
-      expected: published or measured numbers, shown in the report beside the run's own.
+      published: published numbers of models, in the tables and figures of reports and comparisons.
     """
 
     name: str
     presets: dict[str, Config[Own]]
     load: Callable[[Config[Own]], Dataset]
     modalities: Callable[[Config[Own], Dataset], tuple[Modality, ...]]
-    expected: dict[str, str] | None = None
+    published: tuple[Published, ...] = ()
 
 
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     """Run an experiment from a command line, that of the process by default; see `exit_code` for what it returns."""
 
     def work() -> None:
-        config = parse(experiment.presets, program(), sys.argv[1:] if arguments is None else arguments)
+        typed = sys.argv[1:] if arguments is None else arguments
+        config = parse(experiment.presets, program(), typed)
         if config.list_models:
             print(model_table(5))
             return
         hosts.join(config.distributed, config.distributed_timeout)
-        run(experiment, config)
+        run(experiment, config, f"{program()} {shlex.join(typed)}")
 
     return exit_code(work)
 
@@ -117,8 +126,12 @@ def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
     check_data(model, dataset.test)
     training = config.training
-    if not training.steps:
-        training = replace(training, steps=config.epochs * steps_per_epoch(dataset.train, training))
+    epoch = steps_per_epoch(dataset.train, training)
+    training = replace(
+        training,
+        steps=training.steps or config.epochs * epoch,
+        anneal_steps=training.anneal_steps or config.anneal_epochs * epoch,
+    )
     return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
 
 
@@ -139,10 +152,15 @@ def load_run(experiment: Experiment[Own], folder: epath.PathLike) -> tuple[Prepa
     return prepared, state
 
 
-def run(experiment: Experiment[Own], config: Config[Own]) -> None:
+def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
     """Train, evaluate and draw one run, going on from its checkpoints where there are any.
 
     On several hosts all of them call it, and process 0 alone prints and writes, checkpoints apart.
+
+    Args:
+      experiment: what is special to it.
+      config: of the run.
+      command: that asked for it, for `run.json`.
     """
     folder = epath.Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
     if config.eval_only:
@@ -151,6 +169,8 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
     prepare_folder(cache, "--cache")
     jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if config.evaluation.inception_weights:
+        inception(config.evaluation.inception_weights)  # refused before the training, not after it
     prepared = prepare(experiment, config)
     record = _record(config, prepared)
     with ExitStack() as while_running:
@@ -163,10 +183,17 @@ def run(experiment: Experiment[Own], config: Config[Own]) -> None:
                 check_config(folder, record, free)
 
         hosts.by_first(begin)
-        state = _train(config, prepared, folder, record)
+        state = _train(config, prepared, folder, record, command)
         if state is not None:
-            _evaluate(experiment, config, prepared, state, folder, record, cache / experiment.name)
+            _evaluate(experiment, config, prepared, state, folder, record, command)
         hosts.wait_for_all("ended")
+
+
+def finished(folder: epath.PathLike, config: Config) -> bool:
+    """Whether the run of this configuration has been trained, measured and drawn in a folder."""
+    # The data decide the steps where the epochs do not.
+    steps = () if config.training.steps else ("training.steps",)
+    return has_results(folder) and has_config(folder, to_record(config), (*_ASIDE, "dataset", *steps))
 
 
 def _check_checkpoints(folder: epath.Path) -> None:
@@ -181,42 +208,39 @@ def _evaluate(
     state: TrainState,
     folder: epath.Path,
     record: dict[str, Any],
-    cache: Path,
+    command: str,
 ) -> None:
     """Metrics by all hosts; files and figures by the first."""
     steps, (dataset, model, training, _) = int(state.step), prepared
     _print(f"evaluating {config.label} after {steps} steps")
-    key = jax.random.key(config.seed)
+    key, cache = jax.random.key(config.seed), Path(config.cache).expanduser() / experiment.name
     context = Context(model, state.params, dataset, key, config.evaluation, cache, _print)
-    metrics = measure(context)
+    metrics, epoch = measure(context), steps_per_epoch(dataset.train, training)
+    metrics |= {"train/steps": steps, "train/epochs": steps / epoch}
+    points = curve_points(context, folder, config.curve, state, metrics)
     context = context.on_one_host()
     if not hosts.first_process():
         return
-    metrics["train/steps"] = steps
     if log := read_log(folder):
         seconds = log[-1]["seconds"]
         metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.step_size / seconds}
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     with writing(folder / "figures"):
-        figures = draw_all(context, metrics, folder / "figures")
-    write_report(folder, record, metrics, figures, versions(), experiment.expected)
+        figures = draw_all(context, metrics, folder / "figures", points)
+    published = comparable(experiment.published, model_label(record), flat_settings(record))
+    write_origin(folder, "evaluated", command, experiment=experiment.name, published=plain_published(published))
+    write_report(folder, record, metrics, figures, versions(), published, points)
     _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 
 def _record(config: Config, prepared: Prepared) -> dict[str, Any]:
     """The resolved configuration as plain values."""
-    record = {name: value for name, value in vars(config).items() if name != "architecture"}
-    record["training"] = prepared.training
-    record = {name: _plain(value) for name, value in record.items()}
-    architecture = {name: value for name, value in vars(config.architecture).items() if name != "modalities"}
-    return {**record, "architecture": architecture, "dataset": prepared.dataset.provenance}
+    return {**to_record(config), "training": asdict(prepared.training), "dataset": prepared.dataset.provenance}
 
 
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _train(config: Config, prepared: Prepared, folder: epath.Path, record: dict[str, Any]) -> TrainState | None:
+def _train(
+    config: Config, prepared: Prepared, folder: epath.Path, record: dict[str, Any], command: str
+) -> TrainState | None:
     """The trained state; None if a signal stopped it."""
     dataset, model, training, template = prepared
     saving = config.saving
@@ -231,11 +255,18 @@ def _train(config: Config, prepared: Prepared, folder: epath.Path, record: dict[
             checkpoints.clear()
         template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
-        hosts.by_first(lambda: write_config(folder, record))
+
+        def begin() -> None:
+            if config.fresh or not has_config(folder, record, _ASIDE):
+                drop_results(folder)
+            write_config(folder, record)
+
+        hosts.by_first(begin)
         state = template if restored is None else restored
         start = int(state.step)
         if config.eval_only or start >= training.steps:
             return state
+        hosts.by_first(lambda: write_origin(folder, "trained", command))
         if start:
             _say(f"resuming at step {start} of {training.steps}")
         with Interrupts() as interrupts, ExitStack() as while_training:
@@ -281,16 +312,3 @@ def _say(line: str) -> None:
 def _print(line: str) -> None:
     if hosts.first_process():
         print(line, flush=True)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what produced a run: Python, the libraries, the device and, in a checkout, the commit."""
-    packages = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy", "scikit-learn")
-    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
-    # Not that of a repository of the user's, which an installed package may lie in as well.
-    checkout = Path(__file__).parents[2]
-    if (checkout / ".git").exists() and shutil.which("git"):
-        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-        found["commit"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
-    return found

@@ -21,6 +21,7 @@ from mmvae_jax.evaluation import (
     evaluated_subsets,
     measure,
 )
+from mmvae_jax.evaluation.annealing import Annealing
 from mmvae_jax.evaluation.context import MAX_SUBSETS
 from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
 from mmvae_jax.gaussian import Gaussian
@@ -65,16 +66,29 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
     labels = {
         "probe": subsets,
         "log_likelihood/joint": subsets,
+        "log_likelihood/conditional": [f"{a}->{t}" for a, t in pairs if t not in a.split("+")],
+        "log_likelihood/cross": [f"{a}->{t}" for a, t in pairs if t not in a.split("+")],
+        "log_likelihood/self": [f"{a}->{t}" for a, t in pairs if t in a.split("+")],
         "log_likelihood/ess": subsets,
+        "log_likelihood/variance": subsets,
         "coherence/conditional": [f"{a}->{t}" for a, t in pairs if t not in a.split("+")],
         "coherence/self": [f"{a}->{t}" for a, t in pairs if t in a.split("+")],
         "log_likelihood/marginal": names,
+        "log_likelihood/marginal_ess": names,
+        "log_likelihood/marginal_variance": names,
         "classifier": names,
+        # Of class indices, which these modalities have none of.
+        "accuracy": [],
         "coherence/joint": [""],
         "coherence/joint_entropy": [""],
     }
+    # Of vectors there are no pictures.
+    of_pictures = ("FD", "FID", "precision", "recall")
+    labels |= {f"{name}/{kind}": [] for name in of_pictures for kind in ("conditional", "unconditional")}
     dataset = toy_dataset()
-    assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys()
+    on_demand = {"log_likelihood/annealed", "log_likelihood/looseness"}
+    assert {prefix for prefix, row in METRICS.items() if row.applies(dataset)} == labels.keys() | on_demand
+    assert not any(labelled(metrics, prefix) for prefix in on_demand)
     for prefix, expected in labels.items():
         assert set(labelled(metrics, prefix)) == set(expected)
         assert set(by_size(metrics, prefix)) == (
@@ -105,6 +119,38 @@ def test_the_error_of_a_mean_over_subsets_is_that_of_each_examples_mean(monkeypa
     assert found["mine/by_size/2"] == found["mine/m0+m1"]
 
 
+def test_a_resampled_metric_is_its_first_value_and_its_error_the_deviation_of_the_others(monkeypatch):
+    """Replicates are of the same examples: the error of an average is the deviation of the replicates' averages."""
+    values = {"m0->m1": np.array([3.0, 1, 5, 6]), "m1->m0": np.array([4.0, 9, 1, 2])}
+    only(monkeypatch, mine=Metric(lambda context: values, "Mine", "units", by_size=True, resampled=True))
+    found = measure(context())
+    assert found["mine/m0->m1"] == 3 and found["mine/by_size/1"] == 3.5
+    assert standard_error(found, "mine/m0->m1") == pytest.approx(np.std([1, 5, 6], ddof=1))
+    assert standard_error(found, "mine/by_size/1") == pytest.approx(np.std([5, 3, 4], ddof=1))
+
+
+def test_only_the_metrics_that_are_asked_for_are_measured(monkeypatch):
+    def never(context):
+        raise AssertionError
+
+    rows = {
+        name: Metric(function, name, "units")
+        for name, function in (("a", lambda context: {"": np.ones(2)}), ("b", never))
+    }
+    only(monkeypatch, **rows)
+    assert measure(context(), ["a"]) == {"a": 1.0, "standard_error/a": 0.0}
+
+
+def test_a_context_of_other_parameters_shares_what_the_data_say():
+    """And nothing that the parameters have a part in."""
+    before = context()
+    test, fitted, masks = before.test, before.fitted, before.masks
+    assert before.estimates[0].log_prob.shape == (7, 20)
+    after = before.of(jax.tree.map(jnp.zeros_like, before.params))
+    assert after.test is test and after.fitted is fitted and after.masks is masks
+    assert not np.array_equal(after.estimates[0].log_prob, before.estimates[0].log_prob)
+
+
 def test_targets_of_a_subset_count_as_one(monkeypatch):
     values = {"m0->m1": np.zeros(4), "m0->m2": np.zeros(4), "m1->m0": np.ones(4)}
     only(monkeypatch, mine=Metric(lambda context: values, "Mine", "units", by_size=True))
@@ -121,7 +167,7 @@ def test_one_example_has_no_standard_error_and_a_metric_that_does_not_apply_is_l
 
 
 def only(monkeypatch, **rows):
-    for name in list(METRICS):
+    for name in reversed(list(METRICS)):  # what is deleted last comes back first: the order is that of the columns
         monkeypatch.delitem(METRICS, name)
     for name, row in rows.items():
         monkeypatch.setitem(METRICS, name, row)
@@ -146,6 +192,24 @@ def test_exact_posteriors_give_the_exact_log_likelihood(metrics):
     assert metrics["log_likelihood/ess/m0"] < 4
 
 
+def test_annealing_says_how_loose_importance_sampling_is(monkeypatch):
+    only(monkeypatch, **{name: METRICS[name] for name in ("log_likelihood/annealed", "log_likelihood/looseness")})
+    ais = Annealing(temperatures=400, chains=8, leapfrog_steps=10, examples=15)
+    settings = dataclasses.replace(SETTINGS, log_likelihood_samples=2, estimator="ais", ais=ais)
+    model = ORACLE.model()
+    params = ORACLE.params(model, log_scale=-1.0)
+    exact = ORACLE.params(model)
+    found, tight = (
+        measure(Context(model, each, toy_dataset(), jax.random.key(3), settings, "cache", lambda line: None))
+        for each in (params, exact)
+    )
+    for label in (*ORACLE.names, "m0+m1+m2"):
+        assert found[f"log_likelihood/annealed/{label}"] == tight[f"log_likelihood/annealed/{label}"]
+        assert found[f"log_likelihood/looseness/{label}"] > 0.5
+        error = standard_error(tight, f"log_likelihood/looseness/{label}")
+        assert error is not None and abs(tight[f"log_likelihood/looseness/{label}"]) < 3 * error + 0.05
+
+
 def test_a_better_informed_subset_is_more_coherent(metrics):
     assert metrics["coherence/conditional/by_size/2"] > metrics["coherence/conditional/by_size/1"]
     assert min(metrics[f"classifier/{name}"] for name in ORACLE.names) > 0.7
@@ -167,13 +231,17 @@ def test_without_classes_only_likelihoods_and_only_complete_tuples(cache):
     assert found["log_likelihood/joint/m0+m1+m2"] == pytest.approx(complete, abs=1e-3)
 
 
-def test_refusals_name_the_value(cache):
+def test_refusals_name_the_value(cache, unchecked):
     model = ORACLE.model()
     arguments = model, ORACLE.params(model), toy_dataset(absent=80), jax.random.key(3)
     with pytest.raises(UserError, match="joint-samples=0: give at least 1"):
         EvaluationSettings(joint_samples=0)
     with pytest.raises(UserError, match="unknown sampler 'gnm': choose one of prior, gmm"):
         EvaluationSettings(sampler="gnm")
+    with pytest.raises(UserError, match="unknown estimator 'nuts': choose one of importance, ais"):
+        EvaluationSettings(estimator="nuts")
+    with pytest.raises(UserError, match=r"ais\.leapfrog-steps=0"):
+        Annealing(leapfrog_steps=0)
     with pytest.raises(UserError, match=r"classifier\.dropout=1\.5"):
         ClassifierSettings(dropout=1.5)
     with pytest.raises(UserError, match="no test tuple with every modality"):

@@ -18,6 +18,7 @@ from mmvae_jax.evaluation.likelihood import (
     importance_estimates,
     joint_log_likelihood,
     marginal_log_likelihood,
+    subset_estimates,
 )
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -116,6 +117,62 @@ def test_marginals_conditionals_and_cross_likelihoods_match_the_oracle(oracle):
     assert abs(np.mean(cross - exact)) < 0.02
 
 
+def outlying(oracle, copies):
+    """Twelve tuples, the last of them ever farther out, each several times in a row."""
+    batch = oracle.sample(jax.random.key(1), 12)
+    scale = jnp.linspace(1.0, 5.0, 12)[:, None]
+    x = {name: jnp.repeat(values * scale, copies, 0) for name, values in batch.x.items()}
+    return Batch(x, jnp.ones((12 * copies, 3), bool), jnp.zeros(12 * copies, jnp.int32))
+
+
+def assert_within_three_errors(found, exact, copies, spread=30):
+    """Of every tuple, in the mean over its copies; the tuples' likelihoods lie far apart."""
+    ratio = np.exp(found - exact).reshape(*found.shape[:-1], 12, copies)
+    error = ratio.std(-1, ddof=1) / np.sqrt(copies)
+    distance = np.abs(ratio.mean(-1) - 1)
+    # Of some hundred comparisons one in 400 is farther than three errors by chance.
+    assert np.mean(distance < 3 * error) > 0.97 and np.all(distance < 4.5 * error), distance / error
+    assert np.all(error < 0.1)
+    assert np.all(np.ptp(exact, axis=-1) > spread)
+
+
+def test_a_thousand_samples_are_within_three_errors_of_the_oracle(oracle):
+    """Joint, own and cross estimates, of tuples of very different likelihoods and under every subset."""
+    copies = 100
+    model, batch = oracle.model("poe_quotient"), outlying(oracle, copies)
+    params = oracle.params(model, shift=0.05, log_scale=0.1)
+    found = subset_estimates(model, params, jax.random.key(5), batch, MASKS, 1000)
+    own = np.stack([oracle.exact_log_prob(batch.x, members(mask)) for mask in MASKS])
+    assert_within_three_errors(found.own.log_prob, own, copies, spread=10)
+    full = found.joint.log_prob[-1:]
+    assert_within_three_errors(full, oracle.exact_log_prob(batch.x, NAMES)[None], copies)
+    np.testing.assert_array_equal(found.own.log_prob[-1], full[0])
+
+
+def test_conditionals_and_cross_likelihoods_of_a_thousand_samples(oracle):
+    copies = 100
+    model, batch = oracle.model("poe_quotient"), outlying(oracle, copies)
+    key = jax.random.key(6)
+    pairs = [(["m0"], ["m1", "m2"]), (["m2"], ["m0"])]
+    for target, given in pairs:
+        masks = subsets.select(target, NAMES), subsets.select(given, NAMES)
+        exact = oracle.exact_conditional(batch.x, target, given)
+        params = oracle.params(model, shift=0.05, log_scale=0.1)
+        found = conditional_log_likelihood(model, params, key, batch, *masks, 1000)
+        assert_within_three_errors(found, exact, copies, spread=10)
+
+
+def test_cross_likelihoods_share_the_samples_of_their_proposal(oracle):
+    """Of exact posteriors they are the conditional likelihoods."""
+    copies = 100
+    model, batch = oracle.model("poe_quotient"), oracle.sample(jax.random.key(1), 12)
+    batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, 0), batch)
+    found = subset_estimates(model, oracle.params(model), jax.random.key(6), batch, MASKS, 1000).cross
+    exact = np.stack([[oracle.exact_conditional(batch.x, [t], members(mask)) for t in NAMES] for mask in MASKS])
+    others = ~MASKS
+    assert_within_three_errors(found[others], exact[others], copies, spread=1)
+
+
 def test_absent_modalities_are_left_out(oracle):
     model = oracle.model("poe_quotient")
     params, batch = oracle.params(model), oracle.sample(jax.random.key(1), 8)
@@ -167,6 +224,9 @@ def test_a_thousand_samples_of_all_subsets_of_the_papers_networks_fit_in_memory(
     batch = Batch(x, jnp.ones((size, 5), bool), jnp.zeros(size, jnp.int32))
     masks = jnp.asarray(subsets.powerset(5))
     at_once = chunks.decoded_at_once(model, params)
-    lowered = _estimates.__wrapped__.lower(model, 1000, at_once, True, params, jax.random.key(0), batch, masks, masks)
+    targets, kinds = jnp.stack([masks] * 7, 1), (True, True, *(False,) * 5)
+    lowered = _estimates.__wrapped__.lower(
+        model, 1000, at_once, kinds, params, jax.random.key(0), batch, masks, targets
+    )
     memory = lowered.compile().memory_analysis()
     assert memory is not None and memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2 * 2**30

@@ -64,8 +64,8 @@ def test_help_lists_every_command(installed):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["../mmvae", "nope"], "unknown command 'nope': choose one of compare, "),
-        (["../mmvae"], "no command: choose one of compare, "),
+        (["../mmvae", "nope"], "unknown command 'nope': choose one of baselines, "),
+        (["../mmvae"], "no command: choose one of baselines, "),
         (["../mmvae", "polymnist", "--nope"], "(see mmvae polymnist --help)"),
         (["../mmvae", "compare"], "(see mmvae compare --help)"),
         (["my_experiment.py", "--nope"], "my_experiment.py --help)"),

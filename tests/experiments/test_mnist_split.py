@@ -9,8 +9,10 @@ import pytest
 
 from experiments.mnist_split import EXPERIMENT
 from mmvae_jax.evaluation.measuring import by_size, labelled
+from mmvae_jax.evaluation.published import comparable
 from mmvae_jax.model import Model
-from mmvae_jax.runs.config import parse
+from mmvae_jax.runs.config import parse, to_record
+from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.runner import main
 
 TINY = [
@@ -74,7 +76,17 @@ def test_a_run_reports_synergy_of_every_subset(tmp_path):
     )
     assert 0 <= metrics["classifier/oracle"] <= 1 and metrics["train/steps"] == 3
     assert all(np.isfinite(value) for value in metrics.values())
-    assert "0.948" in (out / "report.html").read_text()
+    assert "SVAE paper" not in (out / "report.html").read_text()
+
+
+def test_the_papers_numbers_are_held_against_runs_of_two_halves_and_all_pairs():
+    def published(*flags):
+        config = parse(EXPERIMENT.presets, "test", ["--model=svae", *flags])
+        return comparable(EXPERIMENT.published, "svae", flat_settings(to_record(config)))
+
+    (paper,) = published("--supervision=1")
+    assert paper.metrics["synergy/top+bottom"] == 0.948
+    assert published("--supervision=1", "--parts=3") == published("--supervision=0.5") == []
 
 
 @pytest.mark.parametrize(

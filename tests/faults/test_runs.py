@@ -218,7 +218,7 @@ def full_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-SHORT = {"config.json": 1000, "log.jsonl": 2000, "checkpoint": 10_000}
+SHORT = {"config.json": 1000, "log.jsonl": 2300, "checkpoint": 10_000}
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -26,6 +26,7 @@ from mmvae_jax.data.polymnist_release import release
 from mmvae_jax.data.svhn import read_mat
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.parameter_cache import load_parameters
+from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.report import write_report
 from mmvae_jax.torch_import import load_state_dict
 
@@ -207,7 +208,8 @@ def page_with(word: str, place: Path) -> str:
     metrics = {**subsets, f"standard_error/probe/{word}": 0.1, word: 1.0, "train/steps": 3}
     config = {name: word for name in ("model_name", "preset", "data", "seed", "out")}
     config |= {"own": {word: word}, "architecture": {"fusion": word}}
-    return write_report(folder, config, metrics, [figure], {word: word}, {word: word}).read_text(encoding="utf-8")
+    published = [Published(word, word, {f"probe/{word}": 0.5, "probe/by_size/1": 0.5, "probe": 0.5}, word)]
+    return write_report(folder, config, metrics, [figure], {word: word}, published).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mmvae_jax.evaluation import METRICS, Metric
-from mmvae_jax.plotting.curves import metrics_figure
+from mmvae_jax.evaluation.published import Published, by_inputs
+from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, single_figure
 
 
 def test_curves_are_the_mean_and_deviation_over_runs():
@@ -42,3 +43,50 @@ def test_a_model_without_a_metric_is_left_out_of_its_panel_only():
     figure = metrics_figure(runs)
     assert [[line.get_label() for line in axes.lines] for axes in figure.axes] == [["a"], ["b"]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+PUBLISHED = {
+    "b": [Published("b", "a paper", by_inputs("probe", 0.2, 0.3) | {"coherence/joint": 0.25})],
+    "c": [Published("c", "another", {"coherence/joint": 0.75})],
+}
+
+
+def points(axes):
+    return [np.asarray(line.get_xydata()).tolist() for line in axes.lines if line.get_fillstyle() == "none"]
+
+
+def test_published_numbers_are_hollow_points_in_their_models_colour():
+    runs = {label: [{f"probe/by_size/{n}": 0.5 for n in (1, 2, 3)}] for label in "ab"}
+    figure = metrics_figure(runs, PUBLISHED)
+    (axes,) = figure.axes
+    assert points(axes) == [[[1, 0.2], [2, 0.3]]]
+    assert axes.lines[-1].get_color() == axes.lines[1].get_color() != axes.lines[0].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "a paper"]
+
+
+def test_a_single_number_has_the_spread_of_its_runs_or_its_own_error():
+    runs = {"b": [{"coherence/joint": 0.1}, {"coherence/joint": 0.3}]}
+    runs |= {"c": [{"coherence/joint": 0.5, "standard_error/coherence/joint": 0.05}], "d": [{}]}
+    figure = single_figure(runs, "coherence/joint", PUBLISHED)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a paper", "another"]
+    (axes,) = figure.axes
+    (low, high), (low_c, high_c) = (np.asarray(bar.get_segments()[0])[:, 0] for bar in axes.collections)
+    deviation = np.std([0.1, 0.3], ddof=1)
+    np.testing.assert_allclose([low, high, low_c, high_c], [0.2 - deviation, 0.2 + deviation, 0.45, 0.55])
+    assert points(axes) == [[[0.25, 0]], [[0.75, 1]]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "c", "d"]
+
+
+def test_a_learning_curve_has_a_line_for_every_number_of_inputs_or_label():
+    def at(epochs, value):
+        values = {"train/epochs": epochs, "probe/by_size/1": value, "probe/by_size/2": 2 * value, "probe/m0": 9.0}
+        return values | {"coherence/joint": 3 * value, "standard_error/probe/by_size/1": 0.01}
+
+    probe, joint = learning_curve_figure([at(1, 0.1), at(2.5, 0.2)]).axes
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in probe.lines]
+    assert drawn == [[[1, 0.1], [2.5, 0.2]], [[1, 0.2], [2.5, 0.4]]]
+    np.testing.assert_allclose(np.asarray(joint.lines[0].get_xydata()), [[1, 0.3], [2.5, 0.6]])
+    assert [text.get_text() for text in probe.get_legend().get_texts()] == ["1 input", "2 inputs"]
+    assert [axes.get_title(loc="left") for axes in (probe, joint)] == [
+        METRICS[p].title for p in ("probe", "coherence/joint")
+    ]

@@ -154,13 +154,31 @@ def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
     assert np.std([line.get_ydata() for line in spread.axes[0].lines], axis=0).min() > 0.01
 
 
+def test_traversals_take_the_most_active_dimension_from_end_to_end():
+    """Three latent dimensions, of which the last is the most active; the vector that is decoded is z itself."""
+    model = Model(
+        (Modality("vector", (3,), MLPEncoder(()), nn.Dense(3)),), latent_dim=3, fusion="poe", prior_expert="none"
+    )
+    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
+    params["decoders"]["vector"]["kernel"] = jnp.eye(3)
+    head = params["inference"]["vector"]["head"]["kernel"]
+    params["inference"]["vector"]["head"]["kernel"] = head.at[:, :3].set(jnp.diag(jnp.array([1.0, 0.5, 2.0])))
+    x = {"vector": np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)}
+    figure = figures.traversals_figure(model, params, jax.random.key(0), model.batch(x), columns=7)
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["z2\nvector", "z0\nvector", "z1\nvector"]
+    lines = np.array([line.get_ydata() for line in figure.axes[0].lines])
+    assert np.ptp(lines[:, :2], axis=0).max() < 1e-6
+    np.testing.assert_allclose(np.diff(lines[:, 2]), np.diff(lines[:, 2])[0], rtol=1e-4)
+    assert np.diff(lines[:, 2]).min() > 0
+
+
 def test_draw_all_writes_readable_pictures_of_the_documented_names(dataset, tmp_path):
     metrics = {"probe/by_size/1": 0.5, "probe/by_size/2": 0.6}
     for sampler in SAMPLERS:
         settings = EvaluationSettings(sampler=sampler, sampler_components=2)
         context = Context(MODEL, MODEL.init(jax.random.key(0)), dataset, jax.random.key(1), settings)
         paths = figures.draw_all(context, metrics, tmp_path / sampler)
-        names = ["data", "reconstructions", "unconditional", "conditional_1", "conditional_4", "metrics"]
+        names = ["data", "reconstructions", "unconditional", "conditional_1", "conditional_4", "traversals", "metrics"]
         assert [path.name for path in paths] == [f"{name}.png" for name in names]
         for path in paths:
             pixels = np.asarray(Image.open(path).convert("L"))

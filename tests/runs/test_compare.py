@@ -1,12 +1,20 @@
 """Runs are grouped by what makes a model, averaged over seeds, and mistakes are told in one line."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
 
 from mmvae_jax.evaluation import METRICS, Metric
 from mmvae_jax.runs import compare
+
+PAPER = {
+    "model": "mopoe",
+    "source": "A paper",
+    "metrics": {"probe/by_size/1": 0.75, "coherence/joint": 0.125},
+    "settings": "300 epochs",
+}
 
 
 def write_run(folder, fusion="mopoe", seed=0, shift=0.0, **settings):
@@ -100,6 +108,62 @@ def test_the_same_folder_twice_counts_once(tmp_path, capsys):
     assert cells(capsys.readouterr().out)[1] == ["runs", "1"]
 
 
+def write_origin(folder):
+    (folder / "run.json").write_text(
+        json.dumps({"trained": {"command": "train me", "versions": {"jax": "9.9"}}, "published": [PAPER]})
+    )
+
+
+def test_results_are_a_page_with_figures_and_a_file_a_run(tmp_path, capsys):
+    runs = [write_run(tmp_path / "a0", shift=-0.01), write_run(tmp_path / "a1", seed=1, shift=0.01)]
+    runs.append(write_run(tmp_path / "b", fusion="poe", shift=-0.3))
+    write_origin(tmp_path / "a1")
+    points = [{"train/epochs": n, "train/steps": 5 * n, "probe/by_size/1": 0.1 * n} for n in (1, 2)]
+    (tmp_path / "a0" / "curve.json").write_text(json.dumps(points))
+    (tmp_path / "b" / "figures").mkdir()
+    for name in ("conditional_1", "conditional_4", "unconditional"):
+        Image.new("RGB", (2, 2)).save(tmp_path / "b" / "figures" / f"{name}.png")
+    page = tmp_path / "out" / "mine.md"
+    assert compare.main([*runs, "--markdown", str(page)]) == 0
+    assert "| Joint coherence " in capsys.readouterr().out
+    text = page.read_text()
+    assert cells(text.split("Linear probe:")[1].split("Joint coherence:")[0]) == [
+        ["model", "source", "1 input", "2 inputs"],
+        ["mopoe", "here, 2 seeds, epochs: not recorded", "0.600 ± 0.014", "0.700 ± 0.014"],
+        ["mopoe", "A paper", "0.75", "-"],
+        ["poe", "here, 1 seed, epochs: not recorded", "0.300 ± 0.030", "0.400"],
+    ]
+    assert ["mopoe", "A paper", "0.125"] in cells(text)
+    assert ["mopoe", "0, 1"] in [row[:2] for row in cells(text)]
+    assert "    train me  # trained" in text and "jax 9.9." in text and "mopoe of A paper: 300 epochs." in text
+    assert f"--markdown {page}" in text
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    names = ["metrics", "joint_coherence", "a0-learning_curve", "b-unconditional", "b-conditional"]
+    assert pictures == [f"mine/{name}.png" for name in names]
+    assert all((page.parent / name).is_file() for name in pictures)
+    found = json.loads((page.parent / "mine" / "a1.json").read_text())
+    assert found["trained"] == {"command": "train me", "versions": {"jax": "9.9"}}
+    assert found["metrics"]["probe/by_size/1"] == pytest.approx(0.61) and found["config"]["seed"] == 1
+    assert json.loads((page.parent / "mine" / "a0.json").read_text())["learning_curve"] == points
+    before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.suffix in (".md", ".json")}
+    assert compare.main([*runs, "--markdown", str(page)]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_results_are_refused_where_they_cannot_be_told(tmp_path, capsys):
+    run = write_run(tmp_path / "a")
+    assert_refused(capsys, [run, "--markdown", str(tmp_path / "results")], "name a .md file")
+    namesakes = [run, write_run(tmp_path / "other" / "a", fusion="poe")]
+    page = str(tmp_path / "page.md")
+    assert_refused(capsys, [*namesakes, "--markdown", page], "two runs are called a")
+    (tmp_path / "file").write_text("")
+    assert_refused(capsys, [run, "--markdown", str(tmp_path / "file" / "page.md")], "cannot be written")
+    for name, content in (("run.json", "[]"), ("run.json", '{"published": [{"x": 1}]}'), ("curve.json", "[1]")):
+        (tmp_path / "a" / name).write_text(content)
+        assert_refused(capsys, [run, "--markdown", page], name)
+        (tmp_path / "a" / name).unlink()
+
+
 def spoil(folder, name, content):
     (folder / name).unlink()
     if content is not None:
@@ -134,4 +198,4 @@ def test_mistakes_on_the_command_line(tmp_path, capsys):
 def assert_refused(capsys, arguments, message):
     assert compare.main(arguments) == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == 1 and errors.startswith("error: ") and message in errors
+    assert errors.count("\n") == 1 and errors.startswith("error: ") and message in errors, errors

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.runs.folder import check_config, flat_settings, held, prepare_folder, read_config, write_config
+from mmvae_jax.runs.folder import (
+    check_config,
+    drop_results,
+    flat_settings,
+    held,
+    prepare_folder,
+    read_config,
+    write_config,
+)
 
 CONFIG = {"latent_dim": 32, "steps": 100, "model": {"fusion": "poe", "layers": (1, 2)}}
 
@@ -56,6 +64,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str)
     with pytest.raises(UserError, match=r"cannot write to .*; choose another --out") as error:
         prepare_folder(tmp_path / where)
     assert "\n" not in str(error.value)
+
+
+def test_what_was_measured_is_dropped_and_all_else_stays(tmp_path: Path):
+    drop_results(tmp_path)
+    kept, dropped = {"config.json", "log.jsonl", "run.json"}, {"metrics.json", "report.html", "curve.json"}
+    for name in kept | dropped:
+        (tmp_path / name).write_text("")
+    drop_results(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_settings_are_flattened_to_dotted_names():

@@ -8,6 +8,7 @@ import pytest
 
 from mmvae_jax.evaluation import METRICS as ROWS
 from mmvae_jax.evaluation import Metric
+from mmvae_jax.evaluation.published import Published, by_inputs
 from mmvae_jax.runs.report import model_label, write_report
 
 VOID = {"meta", "img", "br"}
@@ -68,7 +69,7 @@ def page(tmp_path):
     figure.write_bytes(b"\x89PNG not really <&>")
     folder = tmp_path / "mopoe-<seed>3"
     folder.mkdir()
-    path = write_report(folder, CONFIG, METRICS, [figure], {"jax": "9.9.9"}, {"joint <coherence>": "0.121"})
+    path = write_report(folder, CONFIG, METRICS, [figure], {"jax": "9.9.9"})
     assert path == folder / "report.html" and [p.name for p in folder.iterdir()] == ["report.html"]
     return path.read_text(encoding="utf-8")
 
@@ -91,7 +92,7 @@ def test_figures_are_inside_and_nothing_is_outside(page):
 
 def test_whatever_comes_from_outside_is_escaped(page):
     assert "<b>&" not in page and "&lt;b&gt;&amp;" in page
-    assert "joint &lt;coherence&gt;" in page and "mopoe-&lt;seed&gt;3" in page
+    assert "mopoe-&lt;seed&gt;3" in page
 
 
 def rows_of(page, heading):
@@ -115,6 +116,42 @@ def test_table_by_size_has_every_mean_in_its_column(page):
         [probe, "0.875 ± 0.013", "0.938"],
         [conditional, "0.444", ""],
         [joint, "-12,346", ""],
+    ]
+
+
+def test_published_numbers_stand_below_the_runs_own(tmp_path):
+    numbers = by_inputs("probe", 0.5, 0.25, 0.125) | {"coherence/joint": 0.0625, "coherence/conditional": 0.9}
+    published = [Published("mopoe", "A <paper>", numbers, "3 <epochs>"), Published("mopoe", "Others", {})]
+    page = write_report(tmp_path, CONFIG, METRICS, [], {}, published=published).read_text(encoding="utf-8")
+    parsed(page)
+    rows = rows_of(page, "Metrics by number of inputs")
+    assert rows[2] == ["A &lt;paper&gt;", "0.500", "0.250"]
+    assert rows[4] == ["A &lt;paper&gt;: 0.900 on average", "", ""] and len(rows) == 6
+    assert any("0.123 ± 0.004" in text and text.endswith("; A &lt;paper&gt;: 0.062") for text in sentences(page))
+    assert "A &lt;paper&gt;: 3 &lt;epochs&gt;." in sentences(page) and "Others: settings not known." in sentences(page)
+
+
+def test_published_numbers_of_one_subset_stand_beside_the_runs_own(tmp_path):
+    published = [
+        Published("mopoe", "A <paper>", {"probe/b": 0.5, "probe/c": 0.25}),
+        Published("mopoe", "Others", {"probe/b": 0.75} | by_inputs("probe", 0.125)),
+        Published("mopoe", "Elsewhere", by_inputs("probe", 0.125)),
+    ]
+    page = write_report(tmp_path, CONFIG, METRICS, [], {}, published).read_text(encoding="utf-8")
+    head, own, other = rows_of(page, "Beside published numbers")
+    assert head == ["", "here", "A &lt;paper&gt;", "Others"]
+    assert own[1:] == ["0.822 ± 0.030", "0.500", "0.750"] and other[1:] == ["", "0.250", ""]
+
+
+def test_a_learning_curve_is_a_table_one_column_a_checkpoint(tmp_path):
+    first = {"train/steps": 5, "train/epochs": 2.5, "probe/by_size/1": 0.5, "probe/a": 0.4, "coherence/joint": 0.125}
+    second = {"train/steps": 9, "train/epochs": 4.5, "probe/by_size/1": 0.75, "standard_error/probe/by_size/1": 0.25}
+    page = write_report(tmp_path, {}, {}, [], {}, points=[first, second]).read_text(encoding="utf-8")
+    probe, joint = titles("probe", "coherence/joint")
+    assert rows_of(page, "Learning curve") == [
+        ["", "2.5 epochs", "4.5 epochs"],
+        [f"{probe}, number of inputs 1", "0.500", "0.750 ± 0.250"],
+        [joint, "0.125", ""],
     ]
 
 
@@ -174,7 +211,6 @@ def test_the_rest_is_listed(page):
     ]
     assert ["architecture.fusion", "mopoe"] in rows_of(page, "Configuration")
     assert rows_of(page, "Versions") == [["jax", "9.9.9"]]
-    assert rows_of(page, "Expected") == [["joint <coherence>".replace("<", "&lt;").replace(">", "&gt;"), "0.121"]]
 
 
 def test_a_run_without_metrics_or_figures_still_has_a_report(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,20 +45,33 @@ def finished(tmp_path_factory, cache) -> Path:
     return out
 
 
-def test_output_folder_is_complete(finished):
+def test_output_folder_is_complete(finished, cache):
     metrics = json.loads((finished / "metrics.json").read_text())
     names = [f"m{i}" for i in range(5)]
     expected = {"coherence/joint", "train/steps", "train/seconds", "train/examples_per_second", "probe/m0+m3"}
     expected |= {f"probe/by_size/{n}" for n in SIZES} | {f"log_likelihood/joint/by_size/{n}" for n in SIZES}
     expected |= {f"coherence/conditional/by_size/{n}" for n in range(1, 5)}
     expected |= {f"log_likelihood/joint/{name}" for name in names} | {"coherence/conditional/m0+m3->m1"}
+    expected |= {f"{name}/conditional/by_size/{n}" for name in ("FD", "precision", "recall") for n in range(1, 5)}
+    expected |= {f"FD/unconditional/{name}" for name in names} | {"FD/conditional/m1+m2->m0", "train/epochs"}
+    expected |= {"standard_error/FD/conditional/by_size/1", "standard_error/precision/conditional/by_size/4"}
     assert expected <= metrics.keys()
+    assert metrics["train/epochs"] == 12 / (4000 // 16)
     assert all(np.isfinite(value) for value in metrics.values())
     assert all(0 <= metrics[f"probe/by_size/{n}"] <= 1 for n in SIZES)
     assert metrics["train/steps"] == 12
     steps = [json.loads(line)["step"] for line in (finished / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)) and steps[-1] == 12
     assert json.loads((finished / "config.json").read_text())["architecture"]["fusion"] == "mopoe"
+    words = [Path(sys.executable).name, "-m", "experiments.polymnist", *TINY]
+    command = shlex.join([*words, "--out", str(finished), "--cache", str(cache), "--every-steps", "1"])
+    origin = json.loads((finished / "run.json").read_text())
+    assert origin["trained"]["command"] == origin["evaluated"]["command"] == command
+    assert (
+        origin["evaluated"]["versions"]["jax"] == jax.__version__ and "cpu" in origin["trained"]["versions"]["device"]
+    )
+    assert {each["source"] for each in origin["published"]} >= {"MoPoE paper", "MVTCAE paper"}
+    assert {each["model"] for each in origin["published"]} == {"mopoe"}
     assert len(list((finished / "figures").glob("*.png"))) >= 6
     page = (finished / "report.html").read_text()
     assert "data:image/png;base64," in page and 'src="http' not in page
@@ -66,8 +80,17 @@ def test_output_folder_is_complete(finished):
 def test_eval_only_repeats_the_numbers_without_training(finished, cache):
     before = json.loads((finished / "metrics.json").read_text())
     (finished / "metrics.json").unlink()
-    assert run("--fusion=mopoe", "--eval-only", out=finished, cache=cache) == 0
+    assert run("--fusion=mopoe", "--eval-only", "--curve", "probe", out=finished, cache=cache) == 0
     assert json.loads((finished / "metrics.json").read_text()) == before
+    points = json.loads((finished / "curve.json").read_text())
+    steps = sorted(int(path.name) for path in (finished / "checkpoints").iterdir() if path.name.isdecimal())
+    assert [point["train/steps"] for point in points] == steps and len(steps) > 1 and steps[-1] == 12
+    assert all(name.split("/")[-2] in ("train", "probe", "by_size") for point in points for name in point)
+    assert {name: before[name] for name in points[-1]} == points[-1]
+    assert (finished / "figures" / "learning_curve.png").stat().st_size > 10_000
+    assert "<h2>Learning curve</h2>" in (finished / "report.html").read_text()
+    origin = json.loads((finished / "run.json").read_text())
+    assert "--eval-only" in origin["evaluated"]["command"] and "--eval-only" not in origin["trained"]["command"]
 
 
 def checkpoint_values(folder: Path) -> list[np.ndarray]:
@@ -191,6 +214,8 @@ MISTAKES = {
     "no importance samples": (lambda _: ["--log-likelihood-samples=0"], "log-likelihood-samples=0: give"),
     "no steps of a classifier": (lambda _: ["--classifier.steps=0"], "classifier.steps=0: give"),
     "dropout of everything": (lambda _: ["--classifier.dropout=1"], "classifier.dropout=1.0: give"),
+    "unknown metric of a curve": (lambda _: ["--curve", "probes"], "unknown metric of curve 'probes'"),
+    "missing weights": (lambda _: ["--inception-weights=/does/not/exist.pth"], "no checkpoint /does/not/exist.pth"),
     "batch too large": (lambda _: ["--batch-size=5000"], "5000"),
     "missing folder": (lambda _: ["--data=/does/not/exist"], "/does/not/exist"),
     "truncated idx": (truncated_idx, "train-images-idx3-ubyte.gz"),

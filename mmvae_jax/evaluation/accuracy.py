@@ -1,0 +1,74 @@
+"""Accuracy: whether class indices that a model generates, labels or symbols of a string, are those of the tuple."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, Key
+
+from mmvae_jax.data.batching import Batch
+from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks, decoded_at_once
+from mmvae_jax.evaluation.probe import component_mean
+from mmvae_jax.model import Latents, Model, Params
+from mmvae_jax.sharding import on_all_devices
+
+
+def predictions(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    subset_masks: Bool[np.ndarray, "S M"],
+    target: str,
+) -> Int[np.ndarray, "S B *shape"]:
+    """The mode of p(x_m|z) at the mean of q(z|X_A), of every subset A and tuple.
+
+    Of a mixture it is the mean of one component for each tuple, as for the linear probe; a private latent is at the
+    mean of its prior.
+
+    Args:
+      model: any model with a modality of class indices.
+      params: its parameters.
+      key: PRNG key.
+      batch: the tuples.
+      subset_masks: the subsets A, [S, M].
+      target: the modality of class indices, m.
+    """
+    masks = jnp.asarray(subset_masks)
+    pieces = [
+        np.asarray(_predicted(model, target, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks))
+        for chunk in chunks(batch, min(MAX_ENCODED, decoded_at_once(model, params)))
+    ]
+    return np.concatenate(pieces, 1)[:, : len(batch.label)]
+
+
+def matches(
+    told: Int[np.ndarray, "B *L"], truth: Int[np.ndarray, "B *L"], end: int
+) -> dict[str, Bool[np.ndarray, "_"]]:
+    """Whether labels are right; of strings, whether every symbol is, together ("") and by place ("/1", "/2", ...).
+
+    Args:
+      told: what was generated.
+      truth: the tuples' own.
+      end: the symbol that ends a string; neither it nor padding counts.
+    """
+    right = told == truth
+    if truth.ndim == 1:
+        return {"": right}
+    counts = (truth >= 0) & (truth != end)
+    places = {f"/{t + 1}": right[counts[:, t], t] for t in range(truth.shape[1]) if counts[:, t].any()}
+    return {"": right[counts], **places} if places else {}
+
+
+@on_all_devices(static=(0, 1))
+def _predicted(
+    model: Model, target: str, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
+) -> Int[Array, "S B *shape"]:
+    mean = partial(component_mean, model, params, model.encode(params, batch), batch.present, key)
+    private = {m.name: jnp.zeros((len(batch.label), m.private_dim)) for m in model.modalities if m.private_dim}
+
+    def of_subset(mask: Bool[Array, "M"]) -> Int[Array, "B *shape"]:
+        return model.point_estimates(params, Latents(mean(mask), private), target)[target]
+
+    return jax.lax.map(of_subset, masks)

@@ -1,0 +1,84 @@
+"""Coherence against log-likelihood: what a model gives up of one for the other."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmvae_jax.evaluation.measuring import by_size, mean_and_spread
+from mmvae_jax.evaluation.metrics import METRICS
+from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, marker
+
+Runs = Sequence[Mapping[str, float]]
+_COHERENCE, _JOINT, _LIKELIHOOD = "coherence/conditional", "coherence/joint", "log_likelihood/joint"
+_COLUMNS = 3
+
+
+def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
+    """Coherence against log p(X) (Sutter et al. 2021, Figures 1, 5 and 6), one panel a number of inputs.
+
+    Conditional coherence stands against log p(X) under the posterior of as many inputs, joint coherence against that
+    under the posterior of all.
+
+    Args:
+      curves: label of a model -> label of a point on its curve, such as one beta -> the metrics of its runs, which
+        differ in their seeds. Points are joined in the order in which they are given.
+
+    Returns:
+      None where no run has both metrics.
+    """
+    everything = [metrics for points in curves.values() for runs in points.values() for metrics in runs]
+    panels = _panels(everything)
+    if not panels:
+        return None
+    columns = min(len(panels), _COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.3 * columns, 3.6 * rows + 0.4), dpi=DPI, facecolor="white", layout="constrained")
+    for i, (title, (x, y)) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for j, (label, points) in enumerate(curves.items()):
+            _draw(axes, {point: runs for point, runs in points.items() if _known(runs, x, y)}, x, y, label, j)
+        axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
+        axes.set_xlabel(METRICS[_LIKELIHOOD].unit, fontsize=8, color=INK)
+        axes.set_ylabel(METRICS[_COHERENCE].unit, fontsize=8, color=INK)
+        axes.margins(0.12)
+        axes.tick_params(labelsize=8, colors=INK)
+        axes.grid(color=RULE, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = {
+        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    return figure
+
+
+def _panels(everything: Runs) -> dict[str, tuple[str, str]]:
+    """Title -> the metrics along x and y, of those panels for which a run has both."""
+    sizes = sorted({size for metrics in everything for size in by_size(metrics, _LIKELIHOOD)})
+    panels = {
+        f"{METRICS[_COHERENCE].title}, {n} input{'s' * (n > 1)}": (
+            f"{_LIKELIHOOD}/by_size/{n}",
+            f"{_COHERENCE}/by_size/{n}",
+        )
+        for n in sizes
+    }
+    if sizes:
+        panels[METRICS[_JOINT].title] = f"{_LIKELIHOOD}/by_size/{sizes[-1]}", _JOINT
+    return {title: pair for title, pair in panels.items() if _known(everything, *pair)}
+
+
+def _known(runs: Runs, *names: str) -> bool:
+    return any(all(name in metrics for name in names) for metrics in runs)
+
+
+def _draw(axes, points: Mapping[str, Runs], x: str, y: str, label: str, index: int) -> None:
+    if not points:
+        return
+    (across, x_spread), (up, y_spread) = (
+        np.array([mean_and_spread(runs, name) for runs in points.values()]).T for name in (x, y)
+    )
+    colour, (symbol, style) = COLOURS[index % len(COLOURS)], marker(index)
+    axes.errorbar(across, up, y_spread, x_spread, ecolor=colour, elinewidth=0.8, alpha=0.5, fmt="none")
+    axes.plot(across, up, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.4, label=label)
+    for name, *place in zip(points, across, up, strict=True):
+        axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=6.5, color=colour)

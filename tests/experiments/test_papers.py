@@ -1,0 +1,41 @@
+"""Every command of docs/papers.md is one that its experiment takes."""
+
+import importlib
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mmvae_jax.runs.config import parse
+from mmvae_jax.runs.sweep import planned
+from mmvae_jax.zoo import MODELS
+
+ROOT = Path(__file__).parents[2]
+CELLS = [line.split("|")[2] for line in (ROOT / "docs" / "papers.md").read_text().splitlines() if line.startswith("| ")]
+COMMANDS = [text for cell in CELLS for text in cell.split("`")[1::2] if " --" in text and not text.startswith("--")]
+
+
+def test_there_are_commands_of_all_digit_experiments():
+    digits = {"polymnist", "mnist_split", "mnist_svhn", "mnist_svhn_text", "multimnist"}
+    digits |= {"mnist_label", "binary_mnist_label", "fashion_label"}
+    assert {text.removeprefix("sweep ").split()[0] for text in COMMANDS} - {"baselines"} == digits
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_taken_as_it_stands(command):
+    program, *words = shlex.split(command)
+    if program == "baselines":
+        assert hasattr(importlib.import_module(f"experiments.{words[0]}"), "EXPERIMENT")
+        return
+    swept = {}
+    if program == "sweep":
+        program, cut = words.pop(0), words.index("--") if "--" in words else len(words)
+        lists = [word.removeprefix("--").split("=") for word in words[:cut] if not word.startswith("--seeds=")]
+        swept, words = {flag: values.split(",") for flag, values in lists}, words[cut + 1 :]
+    experiment = importlib.import_module(f"experiments.{program}").EXPERIMENT
+    common = [word for word in words if word != "--model=MODEL"]
+    if not swept:
+        assert parse(experiment.presets, program, common).preset in experiment.presets
+    else:
+        runs = planned({"seed": ["0"], **swept}, common, ["python"], experiment, Path("unused"))
+        assert len(runs) >= 2 and set(swept.get("model", ["mvae"])) <= MODELS.keys()
