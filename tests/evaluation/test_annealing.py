@@ -34,7 +34,7 @@ def test_within_three_errors_where_a_hundred_importance_samples_are_low(private_
     oracle = LinearGaussian((6, 7), latent_dim=4, private_dim=private_dim)
     model, batch = oracle.model("poe_quotient"), tuples(oracle)
     params = oracle.params(model, shift=0.6, log_scale=-0.7)
-    annealing = Annealing(temperatures=400, chains=10, leapfrog_steps=10)
+    annealing = Annealing(temperatures=800, chains=10, leapfrog_steps=10)
     for target in (NAMES, ("m1",)):
         exact = oracle.exact_log_prob(batch.x, target)
         assert np.ptp(exact) > 20
