@@ -7,6 +7,8 @@ from collections.abc import Iterator
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Where libtpu is installed it would ask which TPU this is.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+# Compiling takes most of the time: with few optimisations it takes half, here and in processes that tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # What several tests compile, in this process, pytest's workers or one that a test starts, is compiled once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="compiled-")  # goes with the process that made it, the last to end
@@ -31,14 +33,6 @@ def forget() -> Iterator[None]:
     """Lets a module's programs go: those of all tests are more pieces of memory than Linux lets one process map."""
     yield
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def quick_compile() -> Iterator[None]:
-    """Compile with few optimisations: half the time, for modules of many small programs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from mmvae_jax.training import Training, init_state, train_step
 from mmvae_jax.zoo import MODELS
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 KINDS = toy.KINDS["image-vector-label"]
 SIZE, PARTS = 12, 3
 PRESENT = np.array(list(np.ndindex(2, 2, 2)) + [(1, 1, 1)] * 4, bool)

@@ -18,7 +18,7 @@ from mmvae_jax.priors import PRIORS
 from mmvae_jax.training import Schedule
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked")
 NAMES = ("normal", "label")
 
 

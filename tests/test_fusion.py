@@ -18,7 +18,6 @@ from mmvae_jax.objectives.terms import component_kls
 from mmvae_jax.priors import OfFamily
 from tests.released import golden
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 D = 3
 # All presence masks of three modalities, the empty one included: one a batch element.
 PRESENT = jnp.asarray(np.array(list(np.ndindex(2, 2, 2)), bool))

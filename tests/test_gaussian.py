@@ -10,7 +10,6 @@ from scipy import stats
 from mmvae_jax import gaussian, subsets
 from mmvae_jax.gaussian import Gaussian, only_where, product, quotient, standard
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 GRID = np.linspace(-30, 30, 200_001)
 
 

@@ -14,7 +14,7 @@ from mmvae_jax.data.batching import fixed_split
 from mmvae_jax.evaluation.likelihood import log_likelihood
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked")
 N = 8
 REAL = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
 KINDS = ("normal", "label")

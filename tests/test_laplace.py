@@ -3,12 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from mmvae_jax.laplace import Laplace
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 Q = Laplace(jnp.array([[0.3, -1.0], [2.0, 0.0]]), jnp.array([[-0.5, 0.4], [0.0, -1.2]]))
 SCALE = np.exp(Q.log_scale)
 

@@ -8,7 +8,6 @@ from scipy import special, stats
 
 from mmvae_jax.likelihoods import LIKELIHOODS, bernoulli, categorical, laplace, log_prob, normal, point_estimate
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 K, B = 3, 4
 OUTPUT = np.random.default_rng(0).normal(size=(K, B, 2, 5)).astype(np.float32)
 X = np.random.default_rng(1).normal(size=(B, 2, 5)).astype(np.float32)

@@ -13,7 +13,6 @@ from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.laplace import Laplace
 from mmvae_jax.mixture import Mixture, chosen_by_comparison, chosen_by_scatter, draw, stratified_components
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 S, B, D = 4, 6, 3
 # Rows are batch elements here: equal, unequal, dead at the front, in the middle and at the end, and one alone.
 WEIGHTS = np.array(

@@ -12,7 +12,6 @@ from mmvae_jax import Model
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 BYTES = np.random.default_rng(0).integers(0, 256, (4, 2, 3)).astype(np.uint8)
 
 

@@ -22,7 +22,6 @@ from mmvae_jax.model import Model
 from tests import toy
 from tests.oracle import Identity, LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ORACLE = LinearGaussian((3, 2, 4), latent_dim=2)
 PRIVATE = LinearGaussian((5, 4), latent_dim=2, private_dim=1)
 DATA = ORACLE.sample(jax.random.key(0), 6)

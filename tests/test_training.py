@@ -20,7 +20,6 @@ from mmvae_jax.objectives import OBJECTIVES, Options
 from mmvae_jax.training import Training, TrainState, init_state, train_step
 from tests.oracle import LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ORACLE = LinearGaussian((3, 2), latent_dim=2)
 _CHECKED = ORACLE.model("mopoe")
 # A normal likelihood that takes any value, so that training can diverge.
@@ -50,7 +49,7 @@ def bits(state: TrainState) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(quick_compile) -> TrainState:
+def uninterrupted() -> TrainState:
     return fit(MODEL, DATA, TRAINING, jax.random.key(7))
 
 

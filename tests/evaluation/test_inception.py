@@ -10,8 +10,6 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import inception as module
 from mmvae_jax.evaluation.inception import ConvNorm, Inception, Mixed7, inception, inception_params
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def shapes():
     blank = jnp.zeros((1, 28, 28, 3))

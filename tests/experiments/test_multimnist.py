@@ -12,7 +12,6 @@ from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--units", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "3",
     "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",

@@ -25,7 +25,6 @@ from mmvae_jax.runs.config import parse
 from tests.runs import own_experiment
 from tests.runs.own_experiment import EXPERIMENT
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ROWS = 8
 MODEL = Model(
     tuple(Modality(name, (2,), MLPEncoder((3,)), MLPDecoder((2,), (3,))) for name in "ab"), latent_dim=2, fusion="mopoe"

@@ -22,7 +22,6 @@ from mmvae_jax.runs.log import RunLog, read_log
 from tests.faults import stages
 from tests.runs.own_experiment import EXPERIMENT
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 STEPS = 8
 FLAGS = (f"--steps={STEPS}", "--every-steps=1")
 

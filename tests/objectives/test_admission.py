@@ -20,7 +20,6 @@ from mmvae_jax.priors import PRIORS
 from mmvae_jax.zoo import MODELS
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 NAMES = ("m0", "m1")
 EVERY_MASK = np.tile(np.array(list(np.ndindex(2, 2)), bool), (2, 1))
 

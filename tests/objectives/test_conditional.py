@@ -12,7 +12,6 @@ from mmvae_jax.objectives import OBJECTIVES, Options
 from tests.by_hand import ByHand, Normal, added, estimates, product, z_score
 from tests.oracle import LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 BETA, BETA_STYLE = 1.7, 0.6
 
 

@@ -15,7 +15,6 @@ from mmvae_jax.objectives.terms import weighted_sum
 from tests.by_hand import ByHand, Normal, added, components, estimates, product, subset_names, z_score
 from tests.oracle import LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ORACLE = LinearGaussian((3, 2, 4), latent_dim=2)
 PRIVATE = LinearGaussian((4, 3, 5), latent_dim=2, private_dim=1)
 PRESENT = np.array(list(np.ndindex(2, 2, 2)), bool)

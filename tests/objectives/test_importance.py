@@ -18,7 +18,6 @@ from mmvae_jax.objectives import OBJECTIVES, Options
 from tests.by_hand import estimates, noise, subset_names, z_score
 from tests.oracle import LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ORACLE = LinearGaussian((3, 2, 4), latent_dim=2)
 PRESENT = np.array(list(np.ndindex(2, 2, 2)), bool)
 BOUNDS = ["iwae", "iwae_loose", "dreg", "dreg_loose"]

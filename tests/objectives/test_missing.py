@@ -12,7 +12,6 @@ from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options
 from tests.oracle import LinearGaussian
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 EVERY_MASK = np.array(list(np.ndindex(2, 2, 2)), bool)
 
 

@@ -17,7 +17,6 @@ from mmvae_jax.training import Training, TrainState, init_state, train_step
 from mmvae_jax.zoo import MODELS
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 B = 16
 # All eight presence masks of three modalities, twice, or of two, four times.
 EVERY_MASK = np.tile(np.array(list(np.ndindex(2, 2, 2)), bool), (2, 1))

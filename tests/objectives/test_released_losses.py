@@ -17,7 +17,6 @@ from mmvae_jax.zoo import MODELS
 from tests.by_hand import fix_noise
 from tests.oracle import Identity
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 with np.load(Path(__file__).parents[1] / "golden" / "multivae_losses.npz") as file:
     GOLDEN = dict(file)
 LATENT, PRIVATE = 3, 2

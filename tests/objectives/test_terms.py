@@ -13,7 +13,6 @@ from mmvae_jax.training import Training, init_state, train_step
 from mmvae_jax.zoo import MODELS
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 KINDS = ("normal", "laplace")
 # A row of the papers' models for every objective that weights private latents.
 ROWS = {row.objective: name for name, row in MODELS.items() if "beta_style" in OBJECTIVES[row.objective].options}

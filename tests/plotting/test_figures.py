@@ -19,8 +19,6 @@ from mmvae_jax.plotting import figures
 from mmvae_jax.plotting.strips import Strip, strips_figure, symbols_to_text
 from mmvae_jax.priors import GaussianMixture
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Constant(nn.Module):
     """A decoder that always puts out its one parameter."""
