@@ -28,6 +28,12 @@ jaxtyping.install_import_hook("mmvae_jax", "tests.typecheck.checked")
 from tests.by_hand import fix_noise, noise  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that train something come first, so that no worker is left with a long one when the others have ended."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget() -> Iterator[None]:
     """Lets a module's programs go: those of all tests are more pieces of memory than Linux lets one process map."""

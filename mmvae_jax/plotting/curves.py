@@ -47,7 +47,7 @@ def metrics_figure(
         if len(runs) == 1 and len(only := next(iter(runs.values()))) == 1:
             _draw_subsets(axes, only[0], prefix)
         _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.ticklabel_format(axis="y", useOffset=False)
     if len(runs) > 1 or shapes:
         _legend(figure, shapes)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from mmvae_jax.modality import Modality
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
@@ -17,7 +18,9 @@ from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
 CELL_INCHES = 0.62
 MARGIN = 0.03
 GROUP_GAP = 0.28
-LABEL_INCHES = 1.1
+LABEL_INCHES = 1.1  # at least
+LABEL_SIZE = 8
+LABEL_GAP = 0.18  # in cells
 TITLE_INCHES = 0.42
 
 
@@ -49,10 +52,11 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
     heights = [CELL_INCHES * _cell_height(strip.modality) for strip in strips]
     gaps = [0.0, *(CELL_INCHES * GROUP_GAP * s.starts_group for s in strips[1:])]
     top = TITLE_INCHES + (0.2 if note else 0.0)
-    width = LABEL_INCHES + columns * CELL_INCHES + 0.15
+    label_width = max(LABEL_INCHES, *(_inches(strip.label) + 2 * LABEL_GAP * CELL_INCHES for strip in strips))
+    width = label_width + columns * CELL_INCHES + 0.15
     height = top + sum(heights) + sum(gaps) + 0.12
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    left = LABEL_INCHES / width
+    left = label_width / width
     figure.text(left, 1 - 0.14 / height, title, va="top", fontsize=10.5, color=INK, weight="bold")
     if note:
         figure.text(left, 1 - 0.38 / height, note, va="top", fontsize=7.5, color=FAINT)
@@ -63,6 +67,11 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
         _draw_strip(figure.add_axes(box), strip)
         y += strip_height
     return figure
+
+
+def _inches(label: str) -> float:
+    """Width of a label's longest line."""
+    return max((TextPath((0, 0), line, LABEL_SIZE).get_extents().width / 72 for line in label.splitlines()), default=0)
 
 
 def _cell_height(modality: Modality) -> float:
@@ -77,7 +86,7 @@ def _draw_strip(axes: Axes, strip: Strip) -> None:
     height = _cell_height(modality)
     axes.set(xlim=(0, n), ylim=(0, height))
     axes.set_axis_off()
-    axes.text(-0.18, height / 2, strip.label, ha="right", va="center", fontsize=8, color=INK)
+    axes.text(-LABEL_GAP, height / 2, strip.label, ha="right", va="center", fontsize=LABEL_SIZE, color=INK)
     if modality.discrete:
         _draw_symbols(axes, strip.values, height, modality.symbols)
     elif len(modality.shape) >= 2:

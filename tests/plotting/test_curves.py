@@ -30,6 +30,13 @@ def test_a_lone_run_shows_its_subsets_too():
     np.testing.assert_allclose(np.asarray(axes.collections[0].get_offsets()), [[1, 0.4], [2, 0.6]])
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_numbers_of_inputs_are_whole(most):
+    (axes,) = metrics_figure({"": [{f"probe/by_size/{n}": 0.5 for n in range(1, most + 1)}]}).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == list(range(1, most + 1))
+
+
 def test_every_metric_by_size_is_a_panel_a_users_own_among_them(monkeypatch):
     monkeypatch.setitem(METRICS, "mine", Metric(lambda context: {}, "My metric", "parsecs", by_size=True))
     shown = {prefix: row for prefix, row in METRICS.items() if row.by_size}

@@ -127,6 +127,13 @@ def test_pixels_beyond_the_range_are_clipped():
     assert np.max(images(strips_figure([strip], "title"))) == 1
 
 
+@pytest.mark.parametrize("label", ["", "x", "given svhn_stand_in", "z1\na modality of a long name"])
+def test_labels_are_not_cut_off(label):
+    strip = Strip(modality("grey"), np.zeros((2, 6, 6, 1)), label)
+    figure = strips_figure([strip, strip], "title")
+    assert all(axes.texts[0].get_window_extent().x0 >= 0 for axes in figure.axes)
+
+
 def test_symbols_are_written_by_their_names():
     letters, words = tuple("abcdefghi"), ("cat", "hat")
     assert symbols_to_text([7, 8, -1], letters) == "hi"
