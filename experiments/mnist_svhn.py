@@ -105,7 +105,7 @@ EXPERIMENT = Experiment(
     presets={
         "quick": Config(
             MNISTSVHN(pairings=5, widths=(16, 32, 64)),
-            epochs=12,
+            epochs=24,
             architecture=Model((), latent_dim=20),
             training=Training(steps=0, batch_size=128, learning_rate=1e-3),
         ),
