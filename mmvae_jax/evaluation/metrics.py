@@ -82,14 +82,18 @@ def _probe(context: Context) -> Values:
     return _labelled(context.labels, probe_matches(context.model, context.params, key, context.fitted, judged, masks))
 
 
-def _coherence(context: Context, own: bool) -> Values:
+def _of_targets(context: Context, values: Shaped[np.ndarray, "S M N"], own: bool) -> Values:
     """Of targets that are themselves given, or of all others."""
     return {
-        f"{label}->{target}": context.matches[s, :, m]
+        f"{label}->{target}": values[s, m]
         for s, label in enumerate(context.labels)
         for m, target in enumerate(context.model.names)
         if context.masks[s, m] == own
     }
+
+
+def _coherence(context: Context, own: bool) -> Values:
+    return _of_targets(context, np.moveaxis(context.matches, 2, 1), own)
 
 
 def _accuracy(context: Context) -> Values:
@@ -156,13 +160,7 @@ def _conditional(context: Context) -> Values:
 
 
 def _cross(context: Context, own: bool) -> Values:
-    """Of targets that are themselves given, or of all others."""
-    return {
-        f"{label}->{target}": context.estimates.cross[s, m]
-        for s, label in enumerate(context.labels)
-        for m, target in enumerate(context.model.names)
-        if context.masks[s, m] == own
-    }
+    return _of_targets(context, context.estimates.cross, own)
 
 
 def _variance(context: Context, function: Callable[[Context], Values]) -> Values:
