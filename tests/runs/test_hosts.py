@@ -242,9 +242,9 @@ def test_what_four_processes_saved_any_number_of_devices_goes_on_with(tmp_path):
 POLYMNIST = ["-m", "experiments.polymnist"]
 # A small learning rate: at a large one Adam turns the rounding of sums in another order into another run.
 SHORT = [
-    "--steps=100", "--batch-size=64", "--learning-rate=3e-5", "--widths", "8", "--hidden=32", "--latent-dim=16",
-    "--test-examples=80", "--probe-train-examples=200", "--joint-samples=200", "--log-likelihood-examples=64",
-    "--log-likelihood-samples=10", "--classifier.steps=50",
+    "--steps=400", "--batch-size=64", "--learning-rate=3e-5", "--widths", "8", "--hidden=32", "--latent-dim=16",
+    "--test-examples=200", "--probe-train-examples=200", "--joint-samples=1000", "--log-likelihood-examples=64",
+    "--log-likelihood-samples=10", "--classifier.steps=200",
 ]  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def test_two_processes_of_two_devices_train_and_measure_what_one_does(tmp_path):
         out = tmp_path / str(processes)
         run = Run(processes, POLYMNIST, *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices)
         assert run.end() == 0, run.said
-        assert (out / "report.html").is_file() and last_step(out) == 100
+        assert (out / "report.html").is_file() and last_step(out) == 400
         metrics[processes] = json.loads((out / "metrics.json").read_text())
     assert metrics[1].keys() == metrics[2].keys()
     apart = {
