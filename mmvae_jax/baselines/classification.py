@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
-from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import BernoulliRBM
 
 from mmvae_jax.baselines.descent import descend
 from mmvae_jax.baselines.models import unimodal_vae
 from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation.probe import told
 from mmvae_jax.loop import fit
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Params
@@ -154,4 +154,4 @@ def _flat(x: np.ndarray) -> Float[np.ndarray, "N F"]:
 
 def _read_out(data: Data, features: Callable[[np.ndarray], np.ndarray]) -> Int[np.ndarray, "T"]:
     x, y = _labelled(data)
-    return LogisticRegression(max_iter=1000).fit(features(x), y).predict(features(data.test_x))
+    return told(features(x), y, features(data.test_x))

@@ -14,8 +14,6 @@ from mmvae_jax.mixture import stratified_components
 from mmvae_jax.model import Codes, Model, Params
 from mmvae_jax.sharding import on_all_devices
 
-MAX_ITERATIONS = 1000
-
 
 def posterior_means(
     model: Model, params: Params, key: Key[Array, ""], batch: Batch, subset_masks: Bool[np.ndarray, "S M"]
@@ -50,15 +48,21 @@ def probe_matches(
     features = posterior_means(model, params, train_key, train, subset_masks)
     held_out = posterior_means(model, params, test_key, test, subset_masks)
     labels, truth = np.asarray(train.label), np.asarray(test.label)
-    return np.stack([_told(a, labels, b) == truth for a, b in zip(features, held_out, strict=True)])
+    return np.stack([told(a, labels, b) == truth for a, b in zip(features, held_out, strict=True)])
 
 
-def _told(
+def told(
     features: Float[np.ndarray, "B D"], labels: Int[np.ndarray, "B"], held_out: Float[np.ndarray, "T D"]
 ) -> Int[np.ndarray, "T"]:
+    """The classes that a logistic regression on some examples gives to others.
+
+    It is solved to its optimum, in float64: in float32 scikit-learn's default stops where rounding takes it, and
+    features that differ by 1e-6 had accuracies that differ by 0.01.
+    """
     if (labels == labels[0]).all():  # scikit-learn refuses a single class
         return np.full(len(held_out), labels[0])
-    return LogisticRegression(max_iter=MAX_ITERATIONS).fit(features, labels).predict(held_out)
+    fitted = LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000).fit(features.astype(np.float64), labels)
+    return fitted.predict(held_out.astype(np.float64))
 
 
 @on_all_devices(static=(0,))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvae_jax import subsets
-from mmvae_jax.evaluation.probe import posterior_means, probe_matches
+from mmvae_jax.evaluation.probe import posterior_means, probe_matches, told
 from tests.oracle import LinearGaussian
 
 NAMES = ("m0", "m1", "m2")
@@ -62,3 +62,18 @@ def test_a_linear_class_is_read_off_the_full_posterior_and_less_well_off_one_mod
         best = oracle.exact_posterior(test.x, [name]).mean[:, 0] > 0
         assert abs(found - np.mean(best == np.asarray(test.label, bool))) < 0.03
         assert found < accuracy[-1]
+
+
+def test_rounding_of_hardly_trained_means_changes_no_answer():
+    # One latent dimension far larger than the others, as after a few hundred steps.
+    rng = np.random.default_rng(2)
+    rotation = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    latents = rng.normal(size=(2500, 32))
+    scaled = latents * [6, *np.logspace(-1, -2.5, 31)]
+    means = (scaled @ rotation + 0.6 * rng.normal(size=32)).astype(np.float32)
+    logits = latents @ rng.normal(0, 0.3, (32, 10)) - (latents[:, :1] - np.linspace(-2, 2, 10)) ** 2
+    labels = np.argmax(logits + rng.gumbel(size=logits.shape), 1)
+    rounded = means + rng.normal(0, 3e-6, means.shape).astype(np.float32)
+    answers, others = (told(each[:500], labels[:500], each[500:]) for each in (means, rounded))
+    assert (answers == labels[500:]).mean() > 0.25
+    assert (answers != others).sum() <= 1
