@@ -68,7 +68,8 @@ class Config(Generic[Own]):
         would take over a quarter of the memory. Of the data sets here a PolyMNIST release can be streamed; its tuples
         and their order are the same.
       out: the run's folder; default runs/<experiment>/<fusion or model>-seed<seed>.
-      cache: folder of trained classifiers and compiled programs, shared by runs.
+      cache: folder of trained classifiers and compiled programs, shared by runs; the latter are kept where JAX's
+        variable JAX_COMPILATION_CACHE_DIR says, if that is set.
       seed: of everything random.
       epochs: passes through the training tuples; --steps overrides it.
       anneal_epochs: passes over which beta rises linearly from zero; --anneal-steps overrides it.

@@ -1,6 +1,7 @@
 """The shared runner: from a command line to a trained, evaluated and drawn run folder."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -167,7 +168,8 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
         hosts.by_first(lambda: _check_checkpoints(folder))
     cache = Path(config.cache).expanduser()
     prepare_folder(cache, "--cache")
-    jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if config.evaluation.inception_weights:
         inception(config.evaluation.inception_weights)  # refused before the training, not after it

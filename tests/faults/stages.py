@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import jax
 from matplotlib.figure import Figure
 
 from mmvae_jax.runs import main, runner
@@ -85,7 +84,7 @@ def run(arguments: Sequence[str], folder: Path, stage: str | None = None) -> tup
 
 def _run(arguments: Sequence[str], folder: Path, said: Path, stage: str | None) -> None:
     sys.argv = ["drill", str(folder)]
-    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiled programs of a cache of their own are damaged here
     with said.open("w") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,6 +36,11 @@ def error_line(capfd: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+def test_compiled_programs_are_kept_where_jax_s_variable_says(finished: Path):
+    assert [path.name for path in (finished.parent / "cache").iterdir()] == [EXPERIMENT.name]
+    assert any(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).iterdir())
+
+
 def test_without_its_log_a_run_is_evaluated_and_its_time_unknown(copied: Path):
     before = json.loads((copied / "metrics.json").read_text())
     assert {"train/seconds", "train/examples_per_second"} <= before.keys()
