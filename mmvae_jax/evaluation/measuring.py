@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
+from threadpoolctl import threadpool_limits
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.context import Context
@@ -54,6 +55,8 @@ def evaluate(
     return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
 
 
+# NumPy's matrices are small: threads would wait for each other, for minutes where the machine is busy.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def measure(context: Context, only: Collection[str] = METRICS) -> Metrics:
     """`evaluate`, of a context whose shared parts may serve figures as well.
 
