@@ -198,24 +198,32 @@ def test_a_signal_to_one_stops_all_and_a_lost_one_ends_all(tmp_path):
     assert (out / "report.html").is_file()
 
 
-SLOW_TO_READ = """
+# A run that is its training: nothing is measured and drawn.
+UNMEASURED = """
 import sys, time
 from dataclasses import replace
 import jax
-from mmvae_jax.runs import main
+from mmvae_jax.runs import main, runner
 from tests.runs.own_experiment import EXPERIMENT
 
 def load(config):
-    time.sleep(40 * jax.process_index())
+    time.sleep({seconds} * jax.process_index())
     return EXPERIMENT.load(config)
 
+runner.measure, runner.draw_all = lambda context: {{}}, lambda *_: []
 sys.exit(main(replace(EXPERIMENT, load=load)))
 """
 
 
 @pytest.mark.slow
 def test_a_host_that_reads_its_data_slowly_is_waited_for(tmp_path):
-    run = Run(2, ["-c", SLOW_TO_READ], f"--out={tmp_path / 'run'}", f"--cache={tmp_path / 'cache'}", devices=2)
+    run = Run(
+        2,
+        ["-c", UNMEASURED.format(seconds=40)],
+        f"--out={tmp_path / 'run'}",
+        f"--cache={tmp_path / 'cache'}",
+        devices=2,
+    )
     assert run.end() == 0, run.said
     assert last_step(tmp_path / "run") == 4
 
@@ -225,7 +233,7 @@ def test_what_four_processes_saved_any_number_of_devices_goes_on_with(tmp_path):
     def train(name: str, steps: int, processes: int, devices: int, resumed: bool = False) -> np.ndarray:
         out, cache = f"--out={tmp_path / name}", f"--cache={tmp_path / 'cache'}"
         flags = [f"--steps={steps}", "--batch-size=40", "--learning-rate=1e-4", out, cache]
-        run = Run(processes, [OWN], *flags, devices=devices)
+        run = Run(processes, ["-c", UNMEASURED.format(seconds=0)], *flags, devices=devices)
         assert run.end() == 0, run.said
         assert ("resuming at step 40 of 80" in run.said) == resumed
         params = load_run(EXPERIMENT, tmp_path / name)[1].params
