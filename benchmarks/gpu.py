@@ -66,8 +66,9 @@ PLANS = {
         128,
         4,
         (
-            *("--batch-size=8", "--latent-dim=16", "--steps=12", "--log-likelihood-samples=2"),
-            *("--log-likelihood-examples=4", "--test-examples=64", "--joint-samples=16", "--classifier.steps=2"),
+            *("--widths", "4", "8", "--hidden=16", "--batch-size=8", "--latent-dim=16", "--steps=12"),
+            *("--log-likelihood-samples=2", "--log-likelihood-examples=4", "--test-examples=16"),
+            *("--joint-samples=16", "--classifier.steps=2"),
         ),
     ),
 }
