@@ -5,8 +5,9 @@ from mmvae_jax.loop import fit
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import Options
+from mmvae_jax.saving import load, save
 from mmvae_jax.training import Training
 
 __version__ = "0.1.0"
 
-__all__ = ["Modality", "Model", "Options", "Training", "UserError", "fit"]
+__all__ = ["Modality", "Model", "Options", "Training", "UserError", "fit", "load", "save"]
