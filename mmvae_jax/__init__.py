@@ -7,7 +7,8 @@ from mmvae_jax.model import Model
 from mmvae_jax.objectives import Options
 from mmvae_jax.saving import load, save
 from mmvae_jax.training import Training
+from mmvae_jax.validation import Validation
 
 __version__ = "0.1.0"
 
-__all__ = ["Modality", "Model", "Options", "Training", "UserError", "fit", "load", "save"]
+__all__ = ["Modality", "Model", "Options", "Training", "UserError", "Validation", "fit", "load", "save"]

@@ -1,6 +1,6 @@
 """The training loop: many steps in one dispatch, epochs, and a look at the host in between."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key, PyTree
+from tqdm import tqdm
 
 from mmvae_jax.data.batching import Batch, Split, fixed_split, gather_batch, take
 from mmvae_jax.data.streaming import Streamed
@@ -17,6 +18,7 @@ from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
 from mmvae_jax.sharding import check_batch_size, over_all_devices, placed, platform, split_over_devices
 from mmvae_jax.training import ORDER, Training, TrainState, init_state, train_step
+from mmvae_jax.validation import Validation, Watch
 
 # Tuples of a streamed split that are looked at before training.
 _LOOKED_AT = 64
@@ -129,6 +131,8 @@ def fit(
     state: TrainState | None = None,
     after: Callable[[TrainState, Progress], bool | None] | None = None,
     steps_per_dispatch: int = 25,
+    validation: Validation | None = None,
+    show: bool | None = None,
 ) -> TrainState:
     """Train a model.
 
@@ -141,9 +145,13 @@ def fit(
       state: where to go on from (a restored checkpoint); it is donated.
       after: called after every dispatch with the state (valid until it returns) and the progress; true stops training.
       steps_per_dispatch: steps between two looks at the host; no influence on the result.
+      validation: held-out tuples. After every epoch the objective's loss on them, in nats a tuple, is among the
+        progress's terms, `validation_loss`.
+      show: a progress bar on stderr; default where that is a terminal.
 
     Returns:
-      The last state; `state.params` go into `Model.infer` and the rest.
+      The last state, with `validation` that of the lowest validation loss; `state.params` go into `Model.infer` and the
+      rest.
 
     Raises:
       Diverged: loss or gradient not finite, naming the step and the term.
@@ -151,12 +159,30 @@ def fit(
     """
     training = Training() if training is None else training
     check(model, training.objective, training.options)
-    split = data if isinstance(data, Split) else _as_split(model, data, presence)
-    _check_presence(model, training, split)
-    if split is data:
-        check_data(model, split)
+    split, watch = _checked_split(model, training, data, presence), None
+    if validation is not None:
+        held_out = _checked_split(model, training, validation.data, validation.presence)
+        watch = Watch(model, training, held_out, validation.patience)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state
     check_batch_size(training.batch_size, training.accumulate)
+    start, per_epoch = int(state.step), steps_per_epoch(split, training)
+    dispatches = _dispatches(model, training, split, state, steps_per_dispatch)
+    with tqdm(total=training.steps, initial=start, unit="step", disable=None if show is None else not show) as bar:
+        for state, progress in dispatches:
+            step, terms = progress
+            if watch is not None and (step % per_epoch == 0 or step == training.steps):
+                terms["validation_loss"] = watch.look(state)
+            bar.update(step - bar.n)
+            bar.set_postfix({name: f"{terms[name]:.4g}" for name in ("loss", "validation_loss") if name in terms})
+            if (after is not None and after(state, progress)) or (watch is not None and watch.over):
+                break
+    return state if watch is None or watch.best is None else watch.best
+
+
+def _dispatches(
+    model: Model, training: Training, split: Split, state: TrainState, steps_per_dispatch: int
+) -> Iterator[tuple[TrainState, Progress]]:
+    """The states after every dispatch, the one before donated, to the end of training."""
     state, arrays = placed(state, training.model_parallel), placed(split.arrays)
     stretch, plan_of = make_stretch(model, training, split), jax.jit(split.plan)
     per_epoch = steps_per_epoch(split, training)
@@ -175,10 +201,17 @@ def fit(
         if not finite:
             bad = ", ".join(name for name, value in terms.items() if not np.isfinite(value))
             raise Diverged(f"not finite at step {step}: {bad}; try a smaller learning-rate or clip-norm=10")
-        progress = Progress(step, terms)
-        if after is not None and after(state, progress):
-            break
-    return state
+        yield state, Progress(step, terms)
+
+
+def _checked_split(
+    model: Model, training: Training, data: Split | Mapping[str, Any], presence: Presence | None
+) -> Split:
+    split = data if isinstance(data, Split) else _as_split(model, data, presence)
+    _check_presence(model, training, split)
+    if split is data:
+        check_data(model, split)
+    return split
 
 
 def _as_split(model: Model, data: Mapping[str, Any], presence: Presence | None) -> Split:
