@@ -1,11 +1,12 @@
 """Coloured shapes and captions that name what they show, in five levels of difficulty; drawn here, at any size.
 
-After the description of CdSprites+ (Sejnova et al. 2024), not after its code or its pictures. A picture shows one shape
-(heart, square, ellipse) of a size (small, large), a colour (red, yellow, green, blue, pink), at a position (a quarter of
-the picture), on a background (light, dark). Level 1 names the shape ("square"), 2 the size as well ("large square"), 3
-the colour ("large red square"), 4 the position ("large red square at top left") and 5 the background ("large red square
-at top left on dark"). What is named is equally likely and independent; what is not is the same in all pictures: large,
-red, in the middle, on dark. In every picture place, size and angle vary a little, which no caption tells.
+After the description of CdSprites+ (Sejnova et al. 2024), not after its code or its pictures. A picture shows one
+shape (heart, square, ellipse) of a size (small, large), a colour (red, yellow, green, blue, pink), at a position (a
+quarter of the picture), on a background (light, dark). Level 1 names the shape ("square"), 2 the size as well ("large
+square"), 3 the colour ("large red square"), 4 the position ("large red square at top left") and 5 the background
+("large red square at top left on dark"). What is named is independent, every value equally likely; what is not named
+is the same in all pictures: large, red, in the middle, on dark. In every picture place, size and angle vary a little,
+which no caption tells: at level 1 nothing but these and the shape.
 """
 
 from collections.abc import Mapping
