@@ -42,7 +42,7 @@ COLOURS = {
 BACKGROUNDS = {"on light": (230, 230, 225), "on dark": (40, 40, 48)}
 # Square roots of the area, in widths of the picture.
 SIDES = {"small": 0.17, "large": 0.28}
-# Of a shape's middle, across and down, in widths of the picture.
+# Of a shape's centre of mass, across and down, in widths of the picture.
 PLACES = {
     "at top left": (0.28, 0.28),
     "at top right": (0.72, 0.28),
@@ -108,7 +108,7 @@ def read_captions(captions: Int[Array, "N L"], level: int) -> Int[Array, "N A"]:
 
 
 def _outline(shape: str) -> Float[np.ndarray, "P 2"]:
-    """Points around a shape of area 1 about the middle of its extent, x to the right and y down."""
+    """Points around a shape of area 1 about its centre of mass, x to the right and y down."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     points = {
         "heart": np.stack(
@@ -117,9 +117,10 @@ def _outline(shape: str) -> Float[np.ndarray, "P 2"]:
         "square": np.array([[0.0, 0.0], [1, 0], [1, 1], [0, 1]]),
         "ellipse": np.stack([8 * np.cos(t), 5 * np.sin(t)], 1),
     }[shape]
-    points = points - (points.min(0) + points.max(0)) / 2
-    x, y = points.T
-    return points / np.sqrt(abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2)
+    following = np.roll(points, -1, 0)
+    triangles = (points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]) / 2
+    centre = triangles @ (points + following) / 3 / triangles.sum()
+    return (points - centre) / np.sqrt(abs(triangles.sum()))
 
 
 def _drawn(

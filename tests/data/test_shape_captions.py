@@ -64,7 +64,7 @@ def test_places_are_the_quarters_that_are_named_and_else_the_middle(drawn, level
             across = "left" if column < 0.5 else "right"
             assert values["position"][i] == f"at {'top' if row < 0.5 else 'bottom'} {across}"
         else:
-            assert abs(row - 0.5) < 0.06 and abs(column - 0.5) < 0.06
+            assert abs(row - 0.5) < 0.035 and abs(column - 0.5) < 0.035
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -79,12 +79,12 @@ def test_sizes_are_areas_whatever_the_shape_and_nothing_is_cut_off(drawn, level)
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_shapes_differ_in_their_outlines(drawn, level):
-    """A heart is not convex; an ellipse is longer than wide, a square is not."""
+    """A square is as long as wide; a heart is not convex."""
     pictures, values, _ = drawn[level]
     for shape, picture in zip(values["shape"], pictures, strict=True):
         found = region(picture)
-        ratio = found.major_axis_length / found.minor_axis_length
-        assert shape == ("heart" if found.solidity < 0.95 else "ellipse" if ratio > 1.3 else "square")
+        square = found.axis_major_length / found.axis_minor_length < 1.15
+        assert shape == ("square" if square else "heart" if found.solidity < 0.94 else "ellipse")
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -93,7 +93,7 @@ def test_edges_are_smooth_and_no_two_pictures_are_alike(drawn, level):
     pictures, _, batch = drawn[level]
     assert len({picture.tobytes() for picture in pictures}) == COUNT
     between = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in pictures]
-    assert min(between) > 8
+    assert min(between) > 4
     assert pictures.dtype == np.uint8 and batch.x["caption"].dtype == jnp.int32
 
 
@@ -142,7 +142,7 @@ def everything(dataset, split="train"):
 
 
 def test_a_seed_gives_the_same_tuples_and_another_one_others():
-    first, again, other = (shape_captions(1, 16, 200, 50, seed) for seed in (0, 0, 1))
+    first, again, other = (shape_captions(1, 32, 200, 50, seed) for seed in (0, 0, 1))
     assert first.provenance == again.provenance != other.provenance
     assert everything(first) == everything(again)
     assert not everything(first) & everything(other)
