@@ -37,7 +37,8 @@ def drawn():
 
 
 def foreground(picture):
-    return np.abs(picture.astype(int) - picture[0, 0]).sum(-1) > 100
+    difference = np.abs(picture.astype(int) - picture[0, 0]).sum(-1)
+    return difference > difference.max() / 2
 
 
 def region(picture):
