@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
+from mmvae_jax.data.attributes import Attributes
 from mmvae_jax.errors import UserError
 
 Arrays = Any
@@ -107,6 +108,7 @@ class Dataset:
       num_classes: number of values of `Batch.label`.
       provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
       join: makes whole images of the modalities by name, where they are the parts of one.
+      attributes: what every modality shows beside its class, where what is generated is scored by it.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Dataset:
     num_classes: int
     provenance: dict[str, str] = field(default_factory=dict)
     join: Join | None = None
+    attributes: Attributes | None = None
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -65,14 +65,14 @@ class Classifier(NamedTuple):
     """A trained classifier.
 
     Attributes:
-      module: Linen module, x [B, ...] in the model's units -> logits [B, N].
+      module: Linen module, x [B, ...] in the model's units -> logits [B, N], or of A attributes [B, A, N].
       params: its parameters.
       right: whether it is, for every test tuple.
     """
 
     module: nn.Module
     params: Any
-    right: Bool[np.ndarray, "T"]
+    right: Bool[np.ndarray, "T *A"]
 
     @property
     def accuracy(self) -> float:
@@ -88,7 +88,7 @@ class _State(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def classify(module: nn.Module, params: Any, x: Num[Array, "B ..."]) -> Int[Array, "B"]:
+def classify(module: nn.Module, params: Any, x: Num[Array, "B ..."]) -> Int[Array, "B *A"]:
     """The class of every x in the model's units, in inference mode."""
     logits: Any = module.apply({"params": params}, x)
     return jnp.argmax(logits, -1)

@@ -27,7 +27,7 @@ def subset_matches(
     batch: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
     classifiers: Mapping[str, Classifier],
-) -> Bool[np.ndarray, "S B M"]:
+) -> Bool[np.ndarray, "S B *A M"]:
     """Whether x_m generated from subset A is classified as the tuple's label, for every subset, tuple and target m.
 
     One z ~ q(z|X_A) for every tuple, decoded to every modality's mean (mode, for class indices). Its mean over tuples
@@ -37,7 +37,7 @@ def subset_matches(
       model: any model.
       params: its parameters.
       key: PRNG key.
-      batch: test tuples with their labels.
+      batch: test tuples with their labels, [B] or, of classifiers of A attributes, [B, A].
       subset_masks: the subsets, [S, M].
       classifiers: for every modality.
     """
@@ -47,7 +47,7 @@ def subset_matches(
     for chunk in chunks(batch, min(MAX_EXAMPLES, decoded_at_once(model, params))):
         chunk_key = jax.random.fold_in(key, chunk.index)
         classes = _conditional_classes(model, modules, params, weights, chunk_key, chunk.batch, masks)
-        matches.append(np.asarray(classes == chunk.batch.label[:, None])[:, : chunk.size])
+        matches.append(np.asarray(classes == chunk.batch.label[..., None])[:, : chunk.size])
     return np.concatenate(matches, 1)
 
 
@@ -58,8 +58,8 @@ def joint_classes(
     samples: int,
     classifiers: Mapping[str, Classifier],
     sampler: Density | None = None,
-) -> Int[np.ndarray, "N M"]:
-    """The class that each modality shows, of unconditional samples.
+) -> Int[np.ndarray, "N *A M"]:
+    """The class, or that of every attribute, that each modality shows, of unconditional samples.
 
     Args:
       model: any model.
@@ -79,9 +79,9 @@ def joint_classes(
     return np.concatenate(classes)[:samples]
 
 
-def agreement(classes: Int[np.ndarray, "N M"]) -> Bool[np.ndarray, "N"]:
+def agreement(classes: Int[np.ndarray, "N *A M"]) -> Bool[np.ndarray, "N *A"]:
     """Whether all modalities of a sample show the same class; the mean is joint coherence."""
-    return np.all(classes == classes[:, :1], 1)
+    return np.all(classes == classes[..., :1], -1)
 
 
 def surprise(classes: Int[np.ndarray, "N M"]) -> Float[np.ndarray, "N"]:
@@ -106,7 +106,7 @@ def _split(model: Model, classifiers: Mapping[str, Classifier]) -> tuple[Modules
 
 def _classes(
     model: Model, modules: Modules, params: Params, weights: dict[str, Any], latents: Latents
-) -> Int[Array, "B M"]:
+) -> Int[Array, "B *A M"]:
     shown = model.point_estimates(params, latents)
     found = [classify(module, weights[name], shown[name]) for module, name in zip(modules, model.names, strict=True)]
     return jnp.stack(found, -1)
@@ -121,10 +121,10 @@ def _conditional_classes(
     key: Key[Array, ""],
     batch: Batch,
     masks: Bool[Array, "S M"],
-) -> Int[Array, "S B M"]:
+) -> Int[Array, "S B *A M"]:
     codes = model.encode(params, batch)
 
-    def one(arguments: tuple[Array, Array]) -> Int[Array, "B M"]:
+    def one(arguments: tuple[Array, Array]) -> Int[Array, "B *A M"]:
         subset_key, mask = arguments
         return _classes(model, modules, params, weights, model.draw(params, codes, batch.present, mask, subset_key))
 
@@ -140,6 +140,6 @@ def _joint_classes(
     weights: dict[str, Any],
     key: Key[Array, ""],
     sampler: Density | None,
-) -> Int[Array, "N M"]:
+) -> Int[Array, "N *A M"]:
     latents = split_over_devices(model.draw_prior(params, key, size, sampler))
     return _classes(model, modules, params, weights, latents)

@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmvae_jax import subsets
+from mmvae_jax.data.attributes import Attributes
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.annealing import annealed_estimates
+from mmvae_jax.evaluation.attributes import attribute_matches, trained_readers
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
@@ -77,7 +79,7 @@ class Context:
     def of(self, params: Params) -> Self:
         """The same of other parameters, such as an earlier checkpoint's; what depends on the data alone is shared."""
         other = replace(self, params=params)
-        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle"):
+        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle", "readers"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -127,6 +129,19 @@ class Context:
             return None
         return trained_oracle(self.dataset, self.dataset.join, self.cache_dir, self.settings.classifier, self.report)
 
+    @property
+    def attributes(self) -> Attributes:
+        """Those of the data set, where it has some."""
+        assert self.dataset.attributes is not None
+        return self.dataset.attributes
+
+    @cached_property
+    def readers(self) -> dict[str, Classifier]:
+        """What tells the attributes of every modality."""
+        pixels = [m.name for m in self.model.modalities if m.pixels]
+        settings = self.settings.classifier
+        return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, pixels)
+
     @cached_property
     def sampler(self) -> Density | None:
         """What unconditional samples are drawn from; None: the model's prior."""
@@ -139,6 +154,12 @@ class Context:
         """Whether each modality generated from each subset shows the tuple's class."""
         key = jax.random.split(self.keys.coherence)[0]
         return subset_matches(self.model, self.params, key, self.judged, self.masks, self.classifiers)
+
+    @cached_property
+    def attribute_matches(self) -> dict[str, Bool[np.ndarray, "B A"]]:
+        """Whether what is generated has each attribute of its tuple, by `<given>-><generated>`."""
+        key = jax.random.split(self.keys.coherence)[0]
+        return attribute_matches(self.model, self.params, key, self.judged, self.masks, self.attributes, self.readers)
 
     @cached_property
     def joint_classes(self) -> Int[np.ndarray, "N M"]:

@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.accuracy import matches, predictions
+from mmvae_jax.evaluation.attributes import joint_attribute_matches
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
@@ -37,6 +38,11 @@ def _always(dataset: Dataset) -> bool:
 def has_classes(dataset: Dataset) -> bool:
     """Whether the tuples of a data set have classes that can be told apart."""
     return dataset.num_classes >= 2
+
+
+def has_attributes(dataset: Dataset) -> bool:
+    """Whether a data set says which attributes its modalities show."""
+    return dataset.attributes is not None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,24 @@ def _synergy(context: Context) -> Values:
     test = first(complete(context.dataset.test, take_key), context.settings.test_examples)
     model, params = context.model, context.params
     return _labelled(context.labels, reassembly_matches(model, params, draw_key, test, context.masks, join, oracle))
+
+
+def _by_attribute(context: Context, found: Mapping[str, Shaped[np.ndarray, "N A"]]) -> Values:
+    """One label an attribute."""
+    names = context.attributes.values
+    return {f"{label}/{name}": each[:, a] for label, each in found.items() for a, name in enumerate(names)}
+
+
+def _readers(context: Context) -> Values:
+    """Of those that are trained."""
+    exact = context.attributes.read
+    return _by_attribute(context, {name: each.right for name, each in context.readers.items() if name not in exact})
+
+
+def _joint_attributes(context: Context) -> Values:
+    model, params, key = context.model, context.params, jax.random.split(context.keys.coherence)[1]
+    samples, attributes, readers = context.settings.joint_samples, context.attributes, context.readers
+    return {"": joint_attribute_matches(model, params, key, samples, attributes, readers, context.sampler)}
 
 
 def _classifiers(context: Context) -> Values:
@@ -218,6 +242,22 @@ METRICS: dict[str, Metric] = {
         fraction=True,
         applies=lambda dataset: dataset.join is not None and has_classes(dataset),
     ),
+    "attributes/all": Metric(
+        lambda context: {label: np.all(right, 1) for label, right in context.attribute_matches.items()},
+        "All attributes",
+        "fraction with every attribute right",
+        by_size=True,
+        fraction=True,
+        applies=has_attributes,
+    ),
+    "attributes/each": Metric(
+        lambda context: _by_attribute(context, context.attribute_matches),
+        "Attributes, one by one",
+        "fraction with the attribute right",
+        by_subset=True,
+        fraction=True,
+        applies=has_attributes,
+    ),
     "log_likelihood/joint": Metric(
         lambda context: _labelled(context.labels, context.estimates.joint.log_prob),
         "Joint log-likelihood",
@@ -297,6 +337,13 @@ METRICS: dict[str, Metric] = {
             else ""
         ),
     ),
+    "attributes/joint": Metric(
+        _joint_attributes,
+        "Joint attributes",
+        "fraction of samples whose modalities agree in all attributes",
+        fraction=True,
+        applies=has_attributes,
+    ),
     "FD/conditional": Metric(
         lambda context: _of(context.distances, conditional=True),
         "FD of conditional pictures",
@@ -365,5 +412,12 @@ METRICS: dict[str, Metric] = {
         "accuracy on test data",
         fraction=True,
         applies=has_classes,
+    ),
+    "attributes/reader": Metric(
+        _readers,
+        "Classifier of an attribute",
+        "accuracy on test data",
+        fraction=True,
+        applies=has_attributes,
     ),
 }

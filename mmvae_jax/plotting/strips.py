@@ -4,6 +4,7 @@ How a strip is drawn depends on what the modality's x is: an image, a string of 
 label.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
 CELL_INCHES = 0.62
 MARGIN = 0.03
 GROUP_GAP = 0.28
+LINE = 12  # letters in a line of text
 LABEL_INCHES = 1.1  # at least
 LABEL_SIZE = 8
 LABEL_GAP = 0.18  # in cells
@@ -78,6 +80,8 @@ def _cell_height(modality: Modality) -> float:
     """Height of a cell, in widths of it."""
     if len(modality.shape) >= 2:
         return modality.shape[0] / modality.shape[1]
+    if any(len(symbol) > 1 for symbol in modality.symbols):
+        return max(0.4, 0.09 * modality.shape[0]) if modality.shape else 0.4
     return 0.6 if len(modality.shape) == 1 and not modality.discrete else 0.4
 
 
@@ -108,18 +112,20 @@ def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
 
 
 def _draw_symbols(axes: Axes, values: np.ndarray, height: float, symbols: Sequence[str]) -> None:
-    for i, row in enumerate(values):
-        text = symbols_to_text(np.ravel(row), symbols)
-        size = min(9.0, 52.0 / max(len(text), 1))
+    """All of one size, so that the longest line fits."""
+    texts = [symbols_to_text(np.ravel(row), symbols) for row in values]
+    texts = [textwrap.fill(text, LINE) if len(text) > LINE else text for text in texts]
+    size = min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
+    for i, text in enumerate(texts):
         axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
 
 
 def symbols_to_text(row: Sequence[int] | np.ndarray, symbols: Sequence[str] = ()) -> str:
-    """Class indices by their names, padding dropped; those that have none as numbers. Letters make up words."""
+    """Class indices by their names, or as numbers; padding and empty names are dropped. Letters make up words."""
     indices = [int(index) for index in row if index >= 0]
     names = [symbols[index] if index < len(symbols) else str(index) for index in indices]
     letters = max(indices, default=0) < len(symbols) and all(len(symbol) == 1 for symbol in symbols)
-    return ("" if letters else " ").join(names)
+    return ("" if letters else " ").join(filter(None, names))
 
 
 def _draw_curves(axes: Axes, vectors: np.ndarray, height: float) -> None:

@@ -141,6 +141,20 @@ def test_symbols_are_written_by_their_names():
     assert symbols_to_text([1, 0], words) == "hat cat"
     assert symbols_to_text([7, 8, -1]) == "7 8"
     assert symbols_to_text([-1], letters) == symbols_to_text([-1]) == ""
+    assert symbols_to_text([1, 0, 2, 0], ("", "cat", "a")) == "cat a"
+
+
+def test_long_captions_are_wrapped_between_words_and_of_one_size_within_their_cells():
+    words = ("", "large", "small", "yellow", "ellipse", "at", "bottom", "right", "on", "dark")
+    caption = Modality("caption", (8,), MLPEncoder((4,)), Constant((8, 10)), "categorical", symbols=words)
+    values = np.array([[1, 3, 4, 5, 6, 7, 8, 9], [2, 0, 0, 0, 0, 0, 0, 0], [0] * 8])
+    (axes,) = strips_figure([Strip(caption, values, "caption")], "title").axes
+    _, long, *short = axes.texts
+    assert long.get_text() == "large yellow\nellipse at\nbottom right\non dark"
+    assert [each.get_text() for each in short] == ["small", ""]
+    assert len({each.get_fontsize() for each in (long, *short)}) == 1
+    extent, cell = long.get_window_extent(), axes.get_window_extent()
+    assert extent.width < cell.width / 3 and extent.height < cell.height
 
 
 def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
