@@ -294,8 +294,9 @@ def _train(
 
             try:
                 at_once = min(_STEPS_AT_ONCE, saving.every_steps or _STEPS_AT_ONCE)
-                how = {"state": state, "after": after, "steps_per_dispatch": at_once, "show": False}
-                state = fit(model, dataset.train, training, **how)
+                state = fit(
+                    model, dataset.train, training, state=state, after=after, steps_per_dispatch=at_once, show=False
+                )
             except Diverged as error:
                 saved = checkpoints.steps()
                 last = f"step {saved[-1]} in {folder / CHECKPOINTS_FOLDER}" if saved else "none yet"
