@@ -162,9 +162,14 @@ def draw_pictures(
 
 
 def shape_captions(
-    level: int = 3, size: int = 64, train_tuples: int = 4000, test_tuples: int = 1000, seed: int = 0
+    level: int = 3,
+    size: int = 64,
+    train_tuples: int = 4000,
+    test_tuples: int = 1000,
+    seed: int = 0,
+    modalities: tuple[str, str] = ("image", "caption"),
 ) -> Dataset:
-    """Shapes and captions: `image` and `caption`, of classes by the shape, scored by every attribute that is named.
+    """Shapes and captions as two modalities, of classes by the shape, scored by every attribute that is named.
 
     Args:
       level: 1 to 5, how many attributes vary and are named.
@@ -172,6 +177,7 @@ def shape_captions(
       train_tuples: number of training tuples.
       test_tuples: number of test tuples, drawn apart from them.
       seed: draws all of them; those of the other split do not change with the number of tuples.
+      modalities: names of the pictures and the captions.
 
     Raises:
       UserError: another level, pictures too small for a shape, no tuples, or a negative seed.
@@ -183,7 +189,7 @@ def shape_captions(
         if value < low:
             raise UserError(f"{name}={value}: give at least {low}")
     train, test = (
-        _tuples(level, size, count, np.random.default_rng([seed, split]))
+        _tuples(level, size, count, np.random.default_rng([seed, split]), modalities)
         for split, count in enumerate((train_tuples, test_tuples))
     )
     provenance = {
@@ -193,13 +199,14 @@ def shape_captions(
         "fingerprint": fingerprint(*(np.asarray(x) for split in (train, test) for x in split.arrays[0].values())),
     }
     attributes = Attributes(
-        {name: VALUES[name] for name in named(level)}, {"caption": partial(read_captions, level=level)}
+        {name: VALUES[name] for name in named(level)}, {modalities[1]: partial(read_captions, level=level)}
     )
     classes, name = len(VALUES["shape"]), f"shape_captions_{level}"
-    return Dataset(name, ("image", "caption"), train, test, classes, provenance, attributes=attributes)
+    return Dataset(name, modalities, train, test, classes, provenance, attributes=attributes)
 
 
-def _tuples(level: int, size: int, count: int, rng: np.random.Generator) -> Split:
+def _tuples(level: int, size: int, count: int, rng: np.random.Generator, modalities: tuple[str, str]) -> Split:
     classes = {name: rng.integers(len(VALUES[name]), size=count) for name in named(level)}
     captions = write_captions(np.stack(list(classes.values()), 1), level)
-    return fixed_split({"image": draw_pictures(classes, size, rng), "caption": captions}, classes["shape"])
+    pictures = draw_pictures(classes, size, rng)
+    return fixed_split(dict(zip(modalities, (pictures, captions), strict=True)), classes["shape"])
