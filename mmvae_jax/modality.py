@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from mmvae_jax.data.captions import LookUp
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood, LogitsFn
 
@@ -27,6 +28,7 @@ class Modality:
       private_dim: dimension of the modality's own latent s_m (Sutter et al. 2021, Eq. 34); 0 for none.
       pixels: x is pixels: uint8 in 0..255, which the model scales to 0..1, or floats in 0..1.
       symbols: what class indices are called, in their order: an alphabet, a vocabulary, names of classes.
+      look_up: finds the pictures that figures show in the place of x [N, *shape]; None: x itself.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Modality:
     private_dim: int = 0
     pixels: bool = False
     symbols: tuple[str, ...] = field(default=(), repr=False)
+    look_up: LookUp | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.likelihood, str):

@@ -106,7 +106,6 @@ def _training_split(described: Described, pairings: int, modalities: tuple[str, 
     def plan(arrays: Arrays, key: Key[Array, ""]) -> Plan:
         return draw_captions(arrays, key, pairings)
 
-    described = Described(*map(jnp.asarray, described))
     size = len(described.labels) * pairings
     return Split(described, size, plan, gather, modalities, jnp.repeat(presence, pairings, 0))
 
@@ -165,7 +164,7 @@ def _dataset(
     modalities = ("features" if reading.image_features else "image", "caption")
     words = build_vocabulary([each for own in birds.only(train).captions for each in own], reading.min_count)
     captions, counts = _encoded(birds.captions, words, reading.caption_length)
-    described = Described(images[train], captions[train], counts[train], birds.labels[train])
+    described = Described(*(jnp.asarray(each[train]) for each in (images, captions, counts, birds.labels)))
     presence = supervision_presence(jax.random.key(seed), int(train.sum()), 2, supervision)
     said = captions[train][np.arange(captions.shape[1]) < counts[train][:, None]]
     vectors = word_vectors(said, words, reading.word_vectors)
@@ -178,10 +177,8 @@ def _dataset(
         fixed_split(dict(zip(modalities, (images[test], captions[test, 0]), strict=True)), birds.labels[test]),
         species,
         {
-            "images": f"{train.sum()} train, {test.sum()} test, of {species} species; {supervision:.4g} of train complete",
-            "pictures": f"features {reading.image_features}"
-            if reading.image_features
-            else f"{reading.size}x{reading.size}",
+            "images": f"{train.sum()} train, {test.sum()} test, {species} species; {supervision:.4g} of train complete",
+            "pictures": reading.image_features or f"{reading.size}x{reading.size}",
             "captions": f"{counts.sum()}, at most {reading.caption_length} words of {len(words)}",
             "word vectors": f"{reading.word_vectors or 'learned from captions'}, of {np.any(vectors, 1).sum()} words",
             "fingerprint": fingerprint(images, captions, counts, birds.labels, birds.training),

@@ -51,7 +51,9 @@ def read_birds(folder: Path | str) -> Birds:
     if absent := next((path for path in paths if not path.is_file()), None):
         raise UserError(f"{absent} is listed in images.txt but absent: put it there or take its line out")
     captions = [_read_captions(folder / "text" / Path(name).with_suffix(".txt")) for name in images.values()]
-    _, species = np.unique([labels[image] for image in images], return_inverse=True)
+    if wrong := next((image for image in images if not labels[image].isdecimal()), None):
+        raise UserError(f"{official / _LISTS[1]} has {labels[wrong]!r} for image {wrong}, no number: download it again")
+    _, species = np.unique([int(labels[image]) for image in images], return_inverse=True)
     training = np.array([split[image] == "1" for image in images])
     if not 0 < training.sum() < len(training):
         raise UserError(

@@ -20,6 +20,7 @@ from mmvae_jax.evaluation.attributes import attribute_matches, trained_readers
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
+from mmvae_jax.evaluation.correlation import Correlator, fitted_correlator
 from mmvae_jax.evaluation.frechet import frechet_replicates
 from mmvae_jax.evaluation.inception import AT_ONCE, inception
 from mmvae_jax.evaluation.likelihood import SubsetEstimates, subset_estimates
@@ -36,6 +37,8 @@ Masks = Bool[np.ndarray, "S M"]
 
 # The powerset of five modalities; of more of them, as many subsets are chosen.
 MAX_SUBSETS = 31
+# Training pairs that canonical correlation is fitted to, at most.
+MAX_PAIRS = 10_000
 
 
 class Keys(NamedTuple):
@@ -79,7 +82,7 @@ class Context:
     def of(self, params: Params) -> Self:
         """The same of other parameters, such as an earlier checkpoint's; what depends on the data alone is shared."""
         other = replace(self, params=params)
-        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle", "readers"):
+        for name in ("keys", "masks", "test", "fitted", "classifiers", "oracle", "readers", "correlator"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -141,6 +144,14 @@ class Context:
         pixels = [m.name for m in self.model.modalities if m.pixels]
         settings = self.settings.classifier
         return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, pixels)
+
+    @cached_property
+    def correlator(self) -> Correlator:
+        """What tells how well pictures and captions go together, where the data set has captions."""
+        captioned, train = self.dataset.captioned, self.dataset.train
+        assert captioned is not None
+        pairs = take(train, jax.random.fold_in(self.keys.train, 3), min(MAX_PAIRS, train.size))
+        return fitted_correlator(self.model, captioned, pairs, self.classifiers)
 
     @cached_property
     def sampler(self) -> Density | None:

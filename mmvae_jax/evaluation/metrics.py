@@ -16,6 +16,7 @@ from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.attributes import joint_attribute_matches
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
+from mmvae_jax.evaluation.correlation import cross_correlations, joint_correlations
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
 
@@ -43,6 +44,11 @@ def has_classes(dataset: Dataset) -> bool:
 def has_attributes(dataset: Dataset) -> bool:
     """Whether a data set says which attributes its modalities show."""
     return dataset.attributes is not None
+
+
+def has_captions(dataset: Dataset) -> bool:
+    """Whether a data set says what its captions describe, and has classes to tell what describes them apart by."""
+    return dataset.captioned is not None and has_classes(dataset)
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,17 @@ def _joint_attributes(context: Context) -> Values:
     model, params, key = context.model, context.params, jax.random.split(context.keys.coherence)[1]
     samples, attributes, readers = context.settings.joint_samples, context.attributes, context.readers
     return {"": joint_attribute_matches(model, params, key, samples, attributes, readers, context.sampler)}
+
+
+def _cross_correlations(context: Context) -> Values:
+    key = jax.random.split(context.keys.coherence)[0]
+    return cross_correlations(context.correlator, context.model, context.params, key, context.judged)
+
+
+def _joint_correlations(context: Context) -> Values:
+    model, params, key = context.model, context.params, jax.random.split(context.keys.coherence)[1]
+    samples = context.settings.joint_samples
+    return {"": joint_correlations(context.correlator, model, params, key, samples, context.sampler)}
 
 
 def _classifiers(context: Context) -> Values:
@@ -343,6 +360,25 @@ METRICS: dict[str, Metric] = {
         "fraction of samples whose modalities agree in all attributes",
         fraction=True,
         applies=has_attributes,
+    ),
+    "correlation/conditional": Metric(
+        _cross_correlations,
+        "Correlation with what is given",
+        "canonical correlation of picture and caption",
+        by_subset=True,
+        applies=has_captions,
+    ),
+    "correlation/joint": Metric(
+        _joint_correlations,
+        "Correlation of samples",
+        "canonical correlation of picture and caption",
+        applies=has_captions,
+    ),
+    "correlation/data": Metric(
+        lambda context: {"": context.correlator.of(context.judged.x)},
+        "Correlation of real pairs",
+        "canonical correlation of picture and caption",
+        applies=has_captions,
     ),
     "FD/conditional": Metric(
         lambda context: _of(context.distances, conditional=True),

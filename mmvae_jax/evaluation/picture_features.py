@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Num
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -20,10 +20,10 @@ Sets = dict[str, Float[np.ndarray, "N F"]]
 
 
 class Extractor(NamedTuple):
-    """A network that sows `features` of pictures.
+    """A network that sows `features`, such as those of pictures.
 
     Attributes:
-      module: Linen module of pictures [B, H, W, C] in 0..1.
+      module: Linen module of x [B, ...] in the model's units: pictures in 0..1.
       params: its parameters.
     """
 
@@ -93,7 +93,7 @@ def picture_features(
         chunk_key = jax.random.fold_in(key, chunk.index)
         pictures = _pictures(model, names, params, chunk_key, chunk.batch, masks, sampler)
         for name in names:
-            sets = _features(extractors[name].module, extractors[name].params, pictures[name])
+            sets = sown_features(*extractors[name], pictures[name])
             found[name].append(np.asarray(sets)[:, : chunk.size])
     sets = {name: np.concatenate(pieces, 1) for name, pieces in found.items()}
     return PictureFeatures(
@@ -135,12 +135,18 @@ def _pictures(
 
 
 @on_all_devices(static=(0,))
-def _features(module: nn.Module, params: Any, pictures: Float[Array, "S B H W C"]) -> Float[Array, "S B F"]:
-    """What the last layer of a classifier reads, of one set after another: its activations are many times a picture."""
+def sown_features(module: nn.Module, params: Any, x: Num[Array, "S B ..."]) -> Float[Array, "S B F"]:
+    """What a network sows as `features` of one set after another: its activations are many times a picture.
 
-    def one(pictures: Float[Array, "B H W C"]) -> Float[Array, "B F"]:
-        _, sown = module.apply({"params": params}, pictures, mutable=("intermediates",))
+    Args:
+      module: sows them, such as a classifier of pictures what its last layer reads.
+      params: its parameters.
+      x: sets of examples in the model's units.
+    """
+
+    def one(x: Num[Array, "B ..."]) -> Float[Array, "B F"]:
+        _, sown = module.apply({"params": params}, x, mutable=("intermediates",))
         features: Any = sown["intermediates"]["features"][0]
-        return features.reshape(len(pictures), -1)
+        return features.reshape(len(x), -1)
 
-    return jax.lax.map(one, split_over_devices(pictures, 1))
+    return jax.lax.map(one, split_over_devices(x, 1))

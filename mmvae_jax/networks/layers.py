@@ -87,6 +87,11 @@ class Dense(nn.Module):
         return dense(x, kernel) + bias[:, None]
 
 
+def normalised(x: Float[Array, "C H W B"]) -> Float[Array, "C H W B"]:
+    """Group normalisation (4 groups of channels) and a ReLU; within a module, whose parameters it has."""
+    return nn.relu(planes(nn.GroupNorm(num_groups=4)(images(x))))
+
+
 # Pictures of so many channels are turned by a stack on the CPU, a loop of its own. A transpose is merged into the
 # windows and likelihoods that read it, which then read from a distance; of many channels a stack is a large program.
 _FEW_CHANNELS = 4

@@ -4,11 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmvae_jax.networks.layers import Conv, images, planes
-
-
-def _normalised(x: Float[Array, "C H W B"]) -> Float[Array, "C H W B"]:
-    return nn.relu(planes(nn.GroupNorm(num_groups=4)(images(x))))
+from mmvae_jax.networks.layers import Conv, normalised, planes
 
 
 class ResidualBlock(nn.Module):
@@ -20,11 +16,11 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "C H W B"]) -> Float[Array, "width h w B"]:
         """The block's output."""
-        h = _normalised(x)
+        h = normalised(x)
         if self.stride > 1 or len(x) != self.width:
             x = Conv(self.width, 1, self.stride)(h)
         h = Conv(self.width, 3, self.stride, 1)(h)
-        return x + Conv(self.width, 3, 1, 1)(_normalised(h))
+        return x + Conv(self.width, 3, 1, 1)(normalised(h))
 
 
 class ResNetClassifier(nn.Module):
@@ -46,5 +42,5 @@ class ResNetClassifier(nn.Module):
         x = Conv(self.widths[0], 3, 2, 1)(planes(x - 0.5))
         for stage, width in enumerate(self.widths):
             x = ResidualBlock(width, stride=2 if stage else 1)(x)
-        x = jnp.mean(_normalised(x), (1, 2)).T
+        x = jnp.mean(normalised(x), (1, 2)).T
         return nn.Dense(self.classes)(nn.Dropout(self.dropout, deterministic=not train)(x))

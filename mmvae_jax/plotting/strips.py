@@ -1,7 +1,7 @@
 """How examples are drawn: a stack of strips, one row of examples of one modality each.
 
-How a strip is drawn depends on what the modality's x is: an image, a string of class indices, a vector (a curve), or a
-label.
+How a strip is drawn depends on what the modality's x is: an image, a string of class indices, a vector (a curve, or the
+square picture that is looked up for it), or a label.
 """
 
 import textwrap
@@ -78,6 +78,8 @@ def _inches(label: str) -> float:
 
 def _cell_height(modality: Modality) -> float:
     """Height of a cell, in widths of it."""
+    if modality.look_up is not None:
+        return 1.0
     if len(modality.shape) >= 2:
         return modality.shape[0] / modality.shape[1]
     if any(len(symbol) > 1 for symbol in modality.symbols):
@@ -91,7 +93,9 @@ def _draw_strip(axes: Axes, strip: Strip) -> None:
     axes.set(xlim=(0, n), ylim=(0, height))
     axes.set_axis_off()
     axes.text(-LABEL_GAP, height / 2, strip.label, ha="right", va="center", fontsize=LABEL_SIZE, color=INK)
-    if modality.discrete:
+    if modality.look_up is not None:
+        _draw_images(axes, modality.look_up(strip.values), height)
+    elif modality.discrete:
         _draw_symbols(axes, strip.values, height, modality.symbols)
     elif len(modality.shape) >= 2:
         _draw_images(axes, strip.values, height)
