@@ -15,10 +15,10 @@ CELLS = [line.split("|")[2] for line in (ROOT / "docs" / "papers.md").read_text(
 COMMANDS = [text for cell in CELLS for text in cell.split("`")[1::2] if " --" in text and not text.startswith("--")]
 
 
-def test_there_are_commands_of_all_digit_experiments():
-    digits = {"polymnist", "mnist_split", "mnist_svhn", "mnist_svhn_text", "multimnist"}
-    digits |= {"mnist_label", "binary_mnist_label", "fashion_label"}
-    assert {text.removeprefix("sweep ").split()[0] for text in COMMANDS} - {"baselines"} == digits
+def test_there_are_commands_of_all_experiments_of_the_papers():
+    experiments = {"polymnist", "mnist_split", "mnist_svhn", "mnist_svhn_text", "multimnist"}
+    experiments |= {"mnist_label", "binary_mnist_label", "fashion_label", "cub_captions"}
+    assert {text.removeprefix("sweep ").split()[0] for text in COMMANDS} - {"baselines"} == experiments
 
 
 @pytest.mark.parametrize("command", COMMANDS)

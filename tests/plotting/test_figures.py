@@ -1,6 +1,7 @@
 """Pictures show what they say: the right examples in the right cells, for every kind of modality."""
 
 import string
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -202,3 +203,19 @@ def test_draw_all_writes_readable_pictures_of_the_documented_names(dataset, tmp_
         for path in paths:
             pixels = np.asarray(Image.open(path).convert("L"))
             assert pixels.std() > 5
+
+
+def test_what_is_looked_up_is_drawn_in_the_place_of_vectors(tmp_path):
+    """Vector i is shown as a square of grey i / 4."""
+
+    def look_up(x):
+        return np.repeat((255 * x[:, :1] / 4).astype(np.uint8), 27, 1).reshape(-1, 3, 3, 3)
+
+    shown = replace(modality("vector"), look_up=look_up)
+    assert shown == modality("vector")
+    vectors = np.tile(np.arange(5.0)[:, None], (1, 5))
+    figure = strips_figure([Strip(shown, vectors, "features")], "Data")
+    figure.savefig(tmp_path / "strip.png")
+    (axes,) = figure.axes
+    greys = [image.get_array()[1, 1, 0] for image in axes.images]
+    np.testing.assert_allclose(greys, np.floor(255 * np.arange(5) / 4) / 255, atol=1e-6)
