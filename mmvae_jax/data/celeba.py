@@ -1,0 +1,151 @@
+"""CelebA: aligned photographs of faces with forty attributes, from the official files."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from mmvae_jax.data.mnist import existing_folder
+from mmvae_jax.data.photographs import read_photographs
+from mmvae_jax.errors import UserError
+
+SIZE = 64
+IMAGES = "img_align_celeba"
+ATTRIBUTES = "list_attr_celeba.txt"
+PARTITION = "list_eval_partition.txt"
+# Of the official partition's halves; 1 is the validation half.
+_TRAIN, _TEST = "0", "2"
+# Height and width of the aligned photographs.
+HEIGHT, WIDTH = 218, 178
+
+
+class Faces(NamedTuple):
+    """Photographs, or drawings, of faces and what is to be seen on them.
+
+    Attributes:
+      images: RGB.
+      present: whether each attribute is.
+      names: of the attributes, in the order of the columns.
+    """
+
+    images: UInt8[np.ndarray, "N S S 3"]
+    present: Bool[np.ndarray, "N A"]
+    names: tuple[str, ...]
+
+
+def read_celeba(
+    data: str,
+    size: int = SIZE,
+    crop: int = 148,
+    cache: Path | str = "cache",
+    skip_corrupt: bool = False,
+    report: Callable[[str], None] = print,
+) -> tuple[Faces, Faces]:
+    """The training and the test half of CelebA, or of any part of it: what the list of the halves has.
+
+    Args:
+      data: the folder of the official files, or one with celeba/.
+      size: height and width, in pixels.
+      crop: side of the square in the middle of the 178x218 photographs that is resized to it.
+      cache: where decoded pictures are kept.
+      skip_corrupt: leave photographs out that cannot be decoded.
+      report: gets a line where some are left out.
+
+    Raises:
+      UserError: a file is missing or no such list, a face without attributes or photograph, an attribute other than
+        -1 and 1, a half other than 0, 1 and 2, an empty half, or a photograph that cannot be decoded.
+    """
+    folder = celeba_folder(data)
+    halves = read_partition(folder / PARTITION)
+    names, attributes = read_table(folder / ATTRIBUTES)
+    if not names:
+        raise UserError(f"{folder / ATTRIBUTES} names no attributes in its second line: download it again")
+    values = _present(folder / ATTRIBUTES, names, attributes, halves)
+    files = list(halves)
+    found = {}
+    for half in (_TRAIN, _TEST):
+        rows = [row for row, file in enumerate(files) if halves[file] == half]
+        if not rows:
+            raise UserError(f"{folder / PARTITION} lists no face of half {half}: training needs 0, testing 2")
+        paths = [folder / IMAGES / files[row] for row in rows]
+        photographs = read_photographs(paths, size, cache, crop, skip_corrupt, report)
+        found[half] = Faces(photographs.images, values[rows][photographs.kept], names)
+    return found[_TRAIN], found[_TEST]
+
+
+def celeba_folder(data: str) -> Path:
+    """The folder of the official files: the one that is given, or celeba/ in it.
+
+    Raises:
+      UserError: neither has the photographs and the lists.
+    """
+    root = existing_folder(data)
+    needed = (IMAGES, ATTRIBUTES, PARTITION)
+    for folder in (root, root / "celeba"):
+        missing = [name for name in needed if not (folder / name).exists()]
+        if not missing:
+            return folder
+        if len(missing) < len(needed):
+            raise UserError(f"no {missing[0]} in {folder}: CelebA is {', '.join(needed)}")
+    raise UserError(f"no CelebA in {root}: give the folder of {', '.join(needed)}, or one with celeba/")
+
+
+def read_partition(path: Path) -> dict[str, str]:
+    """File name -> half, "0" to "2".
+
+    Raises:
+      UserError: another half, or another number of words in a line.
+    """
+    halves = {}
+    for number, line in enumerate(_lines(path), 1):
+        words = line.split()
+        if len(words) != 2 or words[1] not in ("0", "1", "2"):
+            raise UserError(f"{path} line {number} is {line[:40]!r}: expected a file name and 0, 1 or 2")
+        halves[words[0]] = words[1]
+    return halves
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """One of CelebA's lists: its column names, and file name -> the words of its row.
+
+    Raises:
+      UserError: a row with other than a word for every column.
+    """
+    lines = _lines(path)
+    if len(lines) < 2:
+        raise UserError(f"{path} has {len(lines)} lines: expected a number, the columns' names, then rows")
+    names, rows = tuple(lines[1].split()), {}
+    for number, line in enumerate(lines[2:], 3):
+        file, *words = line.split()
+        if len(words) != len(names):
+            raise UserError(f"{path} line {number} has {len(words)} values for {len(names)} columns: download it again")
+        rows[file] = words
+    return names, rows
+
+
+def _lines(path: Path) -> list[str]:
+    """Those that are not blank."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): download it again") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _present(
+    path: Path, names: tuple[str, ...], rows: Mapping[str, list[str]], files: Mapping[str, str]
+) -> Bool[np.ndarray, "N A"]:
+    missing = next((file for file in files if file not in rows), None)
+    if missing is not None:
+        raise UserError(f"{path} has no row of {missing}, which {PARTITION} lists: complete it")
+    values = np.array([rows[file] for file in files]).reshape(len(files), len(names))
+    wrong = np.argwhere((values != "1") & (values != "-1"))
+    if len(wrong):
+        row, column = wrong[0]
+        file = list(files)[row]
+        raise UserError(f"{path}: {names[column]} of {file} is '{values[row, column]}', expected 1 or -1")
+    return values == "1"

@@ -1,0 +1,188 @@
+"""Photographs of any size as arrays of one size: decoded once, in parallel, into a cache that knows its files."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from mmvae_jax.data.pictures import read_picture
+from mmvae_jax.errors import UserError, one_line
+
+Report = Callable[[str], None]
+
+_THREADS = min(16, os.cpu_count() or 1)
+# Decoded pictures that wait to be written, and bytes that are hashed in one go: what bounds the memory.
+_PIECE = 512
+_BYTES = 2**24
+
+
+class Photographs(NamedTuple):
+    """Pictures of one size.
+
+    Attributes:
+      images: RGB, on disk: only what is used of them is in memory.
+      kept: which of the files they are; all, unless corrupt ones may be left out.
+    """
+
+    images: UInt8[np.ndarray, "N H W 3"]
+    kept: Bool[np.ndarray, "P"]
+
+
+def central_square(picture: UInt8[np.ndarray, "H W 3"], side: int | None) -> UInt8[np.ndarray, "S S 3"]:
+    """The middle of a picture, rounded to the left and the top; at most as large as its shorter side.
+
+    Args:
+      picture: any.
+      side: of the square, in pixels; None: the largest.
+    """
+    shorter = min(picture.shape[:2])
+    side = min(side or shorter, shorter)
+    top, left = ((extent - side) // 2 for extent in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
+def read_photographs(
+    paths: Sequence[Path],
+    size: int,
+    cache: Path | str,
+    crop: int | None = None,
+    skip_corrupt: bool = False,
+    report: Report = print,
+) -> Photographs:
+    """The central squares of photographs, resized: from the cache where it is there, else decoded and cached.
+
+    A cache is found by the names, sizes and times of all files and by how they are cut, and checked by its sha256, so
+    that neither changed files nor a damaged or half-written cache are ever taken for the pictures. It is written piece
+    by piece: memory holds a few hundred pictures, however many there are.
+
+    Args:
+      paths: files of any format that Pillow reads.
+      size: height and width of the arrays, in pixels.
+      cache: folder of the cache, made if missing.
+      crop: side of the square that is cut out of the middle, in pixels; None: the largest.
+      skip_corrupt: leave files out that cannot be decoded, and say which.
+      report: gets a line where files are left out or a cache is damaged.
+
+    Raises:
+      UserError: no file, a size below 1, a file that is missing or that cannot be decoded (named), or a cache that
+        cannot be written.
+    """
+    if not paths:
+        raise UserError("no photograph: give at least one file")
+    for name, value in (("size", size), ("crop", 1 if crop is None else crop)):
+        if value < 1:
+            raise UserError(f"{name}={value}: give at least 1 pixel")
+    target = Path(cache) / f"photographs-{_identity(paths, size, crop, skip_corrupt)[:16]}"
+    pixels, about = target.with_suffix(".bin"), target.with_suffix(".json")
+    found = _cached(pixels, about, len(paths), size, report)
+    if found is None:
+        try:
+            _write(paths, size, crop, skip_corrupt, pixels, about)
+        except OSError as error:
+            raise UserError(f"{pixels} cannot be written ({error.strerror}): make room, or give --cache") from error
+        found = _cached(pixels, about, len(paths), size, report)
+        if found is None:
+            raise UserError(f"{pixels} is not what was just written to it: give another --cache")
+    left_out = np.flatnonzero(~found.kept)
+    if len(left_out) == len(paths):
+        raise UserError(f"none of {len(paths)} photographs can be decoded, {paths[0]} first: replace them")
+    if len(left_out):
+        report(f"left out {len(left_out)} of {len(paths)} photographs that cannot be decoded: {paths[left_out[0]]} ...")
+    return found
+
+
+def _identity(paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool) -> str:
+    """Changes with every file's name, size and time."""
+    digest = hashlib.sha256(f"{size} {crop} {skip_corrupt}".encode())
+    for path in paths:
+        try:
+            known = path.stat()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): it is listed, put it there") from error
+        digest.update(os.fsencode(path) + f"\0{known.st_size} {known.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _cached(pixels: Path, about: Path, count: int, size: int, report: Report) -> Photographs | None:
+    """What the cache holds; None where there is nothing, or it is damaged, which is reported."""
+    try:
+        known = json.loads(about.read_text())
+        kept = np.ones(count, bool)
+        kept[known["left_out"]] = False
+        shape = (int(kept.sum()), size, size, 3)
+        if pixels.stat().st_size != math.prod(shape) or _sha256(pixels) != known["sha256"]:
+            raise ValueError("its pixels are others than those that were written")
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged description raises whatever its damage leads to
+        report(f"cached {pixels} is damaged ({one_line(error)}): decoding the photographs again")
+        return None
+    images = np.memmap(pixels, np.uint8, "r", shape=shape) if shape[0] else np.zeros(shape, np.uint8)
+    return Photographs(images, kept)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _write(paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool, pixels: Path, about: Path) -> None:
+    """The pixels, and last what they are: a cache without that is none."""
+    pixels.parent.mkdir(parents=True, exist_ok=True)
+    about.unlink(missing_ok=True)
+    unfinished = pixels.with_name(f".{pixels.name}.{os.getpid()}")
+    digest, left_out = hashlib.sha256(), []
+    try:
+        with unfinished.open("wb") as file:
+            for number, picture in enumerate(_all_decoded(paths, size, crop, skip_corrupt)):
+                if picture is None:
+                    left_out.append(number)
+                    continue
+                file.write(picture.tobytes())
+                digest.update(picture.tobytes())
+        unfinished.replace(pixels)
+        unfinished.write_text(json.dumps({"sha256": digest.hexdigest(), "left_out": left_out}))
+        unfinished.replace(about)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _all_decoded(
+    paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool
+) -> Iterator[UInt8[np.ndarray, "S S 3"] | None]:
+    """In their order; None for a corrupt one that may be left out."""
+
+    def decode(path: Path) -> UInt8[np.ndarray, "S S 3"] | None:
+        try:
+            return _decoded(path, size, crop)
+        except UserError:
+            if skip_corrupt:
+                return None
+            raise
+
+    bar = tqdm(total=len(paths), desc="photographs", unit="", disable=None)
+    with bar, ThreadPoolExecutor(_THREADS) as threads:
+        for start in range(0, len(paths), _PIECE):
+            for picture in threads.map(decode, paths[start : start + _PIECE]):
+                bar.update()
+                yield picture
+
+
+def _decoded(path: Path, size: int, crop: int | None) -> UInt8[np.ndarray, "S S 3"]:
+    try:
+        square = central_square(read_picture(path), crop)
+    except UserError as error:
+        raise UserError(f"{error}, or leave such files out with --skip-corrupt") from error
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
