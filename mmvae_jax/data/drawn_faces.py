@@ -307,7 +307,7 @@ def _mouth(pen: _Pen, shows: dict[str, bool], look: _Look) -> None:
         upper, lower = curve - (0.25 - middle) * gape, curve + gape
         mouth = np.concatenate([np.stack([x, upper], 1), np.stack([x, lower], 1)[::-1]])
         pen.area(mouth, (60, 8, 16))
-        pen.area(np.concatenate([np.stack([x, upper], 1), np.stack([x, upper + 0.4 * gape], 1)[::-1]]), (255,) * 3)
+        pen.area(np.concatenate([np.stack([x, upper], 1), np.stack([x, upper + 0.4 * gape], 1)[::-1]]), (255, 255, 255))
         pen.line(np.concatenate([mouth, mouth[:1]]), lips, 0.1)
     else:
         pen.line(np.stack([x, curve], 1), lips, 0.15)
