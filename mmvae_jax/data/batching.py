@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from mmvae_jax.data.attributes import Attributes
 from mmvae_jax.data.captions import Captioned
+from mmvae_jax.data.tasks import Task
 from mmvae_jax.errors import UserError
 
 Arrays = Any
@@ -111,6 +112,7 @@ class Dataset:
       join: makes whole images of the modalities by name, where they are the parts of one.
       attributes: what every modality shows beside its class, where what is generated is scored by it.
       captioned: which modality describes which in words, where their correlation is measured.
+      tasks: pictures that are to be made of others, by what that is called.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Dataset:
     join: Join | None = None
     attributes: Attributes | None = None
     captioned: Captioned | None = None
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -29,6 +29,7 @@ from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, pi
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
+from mmvae_jax.evaluation.tasks import TaskErrors, task_errors
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import whole
@@ -171,6 +172,15 @@ class Context:
         """Whether what is generated has each attribute of its tuple, by `<given>-><generated>`."""
         key = jax.random.split(self.keys.coherence)[0]
         return attribute_matches(self.model, self.params, key, self.judged, self.masks, self.attributes, self.readers)
+
+    @cached_property
+    def task_errors(self) -> dict[str, TaskErrors]:
+        """How far the model's pictures and a guess's are from what they should be, by task."""
+        key = jax.random.fold_in(self.key, 4)
+        return {
+            name: task_errors(self.model, self.params, key, self.judged, task)
+            for name, task in self.dataset.tasks.items()
+        }
 
     @cached_property
     def joint_classes(self) -> Int[np.ndarray, "N M"]:

@@ -51,6 +51,11 @@ def has_captions(dataset: Dataset) -> bool:
     return dataset.captioned is not None and has_classes(dataset)
 
 
+def has_tasks(dataset: Dataset) -> bool:
+    """Whether a data set says what its pictures are to be made into."""
+    return bool(dataset.tasks)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A row of `METRICS`.
@@ -274,6 +279,20 @@ METRICS: dict[str, Metric] = {
         by_subset=True,
         fraction=True,
         applies=has_attributes,
+    ),
+    "task/error": Metric(
+        lambda context: {name: errors.model for name, errors in context.task_errors.items()},
+        "Error of a task",
+        "mean squared error, pixels in 0..1",
+        higher_is_better=False,
+        applies=has_tasks,
+    ),
+    "task/guess": Metric(
+        lambda context: {name: errors.guess for name, errors in context.task_errors.items()},
+        "Error of a guess without learning",
+        "mean squared error, pixels in 0..1",
+        higher_is_better=False,
+        applies=has_tasks,
     ),
     "log_likelihood/joint": Metric(
         lambda context: _labelled(context.labels, context.estimates.joint.log_prob),
