@@ -8,8 +8,8 @@ Without --data drawn shapes and their captions take the birds' place: they are c
 appear, which do not compare with the papers'. Of photographs the model has 64x64 pixels, or with --image-features
 features of them, and figures show the test photograph whose features are nearest to those that are generated.
 `correlation/conditional/image->caption` is the canonical correlation of pictures and the captions generated from them,
-`correlation/joint` that of unconditional samples and `correlation/data` that of real pairs, which bounds what to
-expect. Expected (Figure 8, curves without numbers): VAEVAE best with all pairs, SVAE's and VAEVAE's conditional ones at
+`correlation/joint` that of unconditional samples and `correlation/data` that of real pairs, beside which they
+stand. Expected (Figure 8, curves without numbers): VAEVAE best with all pairs, SVAE's and VAEVAE's conditional ones at
 least MMVAE's but where hardly any pair is complete, MVAE last. The papers' features are 2048 outputs of a ResNet-101,
 their word vectors FastText's; where neither is given, the numbers do not compare with theirs either.
 """
