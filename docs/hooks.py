@@ -19,4 +19,6 @@ def _mathml(found: re.Match[str]) -> str:
     latex = found[3]
     for entity, letter in _ENTITIES.items():
         latex = latex.replace(entity, letter)
-    return convert(latex.strip(), display="block" if found[2] == "[" else "inline")
+    if found[2] == "(":
+        return convert(latex.strip(), display="inline")
+    return f'<div style="overflow-x: auto">{convert(latex.strip(), display="block")}</div>'
