@@ -109,6 +109,8 @@ class Dataset:
       provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
       join: makes whole images of the modalities by name, where they are the parts of one.
       attributes: what every modality shows beside its class, where what is generated is scored by it.
+      sentences: modality -> the words or pieces of words that its class indices stand for, where these make up
+        sentences that are scored as translations; see `symbols_to_text`.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Dataset:
     provenance: dict[str, str] = field(default_factory=dict)
     join: Join | None = None
     attributes: Attributes | None = None
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.attributes import joint_attribute_matches
+from mmvae_jax.evaluation.bleu import bleu_replicates
 from mmvae_jax.evaluation.coherence import agreement, surprise
-from mmvae_jax.evaluation.context import Context, complete, first
+from mmvae_jax.evaluation.context import Context, Masks, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
+from mmvae_jax.symbols import symbols_to_text
 
 # Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
 # is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where
@@ -43,6 +45,11 @@ def has_classes(dataset: Dataset) -> bool:
 def has_attributes(dataset: Dataset) -> bool:
     """Whether a data set says which attributes its modalities show."""
     return dataset.attributes is not None
+
+
+def has_sentences(dataset: Dataset) -> bool:
+    """Whether modalities of a data set are sentences."""
+    return bool(dataset.sentences)
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,31 @@ def _coherence(context: Context, own: bool) -> Values:
     return _of_targets(context, np.moveaxis(context.matches, 2, 1), own)
 
 
+def _told(context: Context, masks: Masks, target: str) -> Int[np.ndarray, "S B *shape"]:
+    """Labels and strings that subsets of the test tuples' modalities say."""
+    key = jax.random.fold_in(context.key, 3)
+    return predictions(context.model, context.params, key, context.judged, masks, target)
+
+
+def _bleu(context: Context) -> Values:
+    """Of sentences told greedily, given every subset; those with the sentence itself are reconstructions."""
+    found = {}
+    for name, symbols in context.dataset.sentences.items():
+        truth = [symbols_to_text(row, symbols) for row in np.asarray(context.judged.x[name])]
+        for label, rows in zip(context.labels, _told(context, context.masks, name), strict=True):
+            told = [symbols_to_text(row, symbols) for row in rows]
+            found[f"{label}->{name}"] = bleu_replicates(told, truth, seed=len(truth))
+    return found
+
+
 def _accuracy(context: Context) -> Values:
     """Of labels, and of strings digit by digit, given subsets without them."""
-    model, test = context.model, context.judged
-    key, found = jax.random.fold_in(context.key, 3), {}
+    model, test, found = context.model, context.judged, {}
     for m, modality in enumerate(model.modalities):
         masks = context.masks[~context.masks[:, m]]
         if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
             continue
-        told = predictions(model, context.params, key, test, masks, modality.name)
+        told = _told(context, masks, modality.name)
         truth = np.asarray(test.x[modality.name])
         for mask, each in zip(masks, told, strict=True):
             label = f"{subsets.label(mask, model.names)}->{modality.name}"
@@ -233,6 +256,14 @@ METRICS: dict[str, Metric] = {
         "fraction of labels, or of symbols at their places, told right",
         by_subset=True,
         fraction=True,
+    ),
+    "bleu": Metric(
+        _bleu,
+        "BLEU",
+        "of the corpus, 0 to 100, by sacrebleu",
+        by_subset=True,
+        resampled=True,
+        applies=has_sentences,
     ),
     "synergy": Metric(
         _synergy,

@@ -15,6 +15,7 @@ from matplotlib.textpath import TextPath
 
 from mmvae_jax.modality import Modality
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
+from mmvae_jax.symbols import symbols_to_text
 
 CELL_INCHES = 0.62
 MARGIN = 0.03
@@ -118,14 +119,6 @@ def _draw_symbols(axes: Axes, values: np.ndarray, height: float, symbols: Sequen
     size = min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
     for i, text in enumerate(texts):
         axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
-
-
-def symbols_to_text(row: Sequence[int] | np.ndarray, symbols: Sequence[str] = ()) -> str:
-    """Class indices by their names, or as numbers; padding and empty names are dropped. Letters make up words."""
-    indices = [int(index) for index in row if index >= 0]
-    names = [symbols[index] if index < len(symbols) else str(index) for index in indices]
-    letters = max(indices, default=0) < len(symbols) and all(len(symbol) == 1 for symbol in symbols)
-    return ("" if letters else " ").join(filter(None, names))
 
 
 def _draw_curves(axes: Axes, vectors: np.ndarray, height: float) -> None:

@@ -16,7 +16,7 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPEncoder
 from mmvae_jax.plotting import figures
-from mmvae_jax.plotting.strips import Strip, strips_figure, symbols_to_text
+from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import GaussianMixture
 
 
@@ -132,16 +132,6 @@ def test_labels_are_not_cut_off(label):
     strip = Strip(modality("grey"), np.zeros((2, 6, 6, 1)), label)
     figure = strips_figure([strip, strip], "title")
     assert all(axes.texts[0].get_window_extent().x0 >= 0 for axes in figure.axes)
-
-
-def test_symbols_are_written_by_their_names():
-    letters, words = tuple("abcdefghi"), ("cat", "hat")
-    assert symbols_to_text([7, 8, -1], letters) == "hi"
-    assert symbols_to_text([7, 99], letters) == "h 99"
-    assert symbols_to_text([1, 0], words) == "hat cat"
-    assert symbols_to_text([7, 8, -1]) == "7 8"
-    assert symbols_to_text([-1], letters) == symbols_to_text([-1]) == ""
-    assert symbols_to_text([1, 0, 2, 0], ("", "cat", "a")) == "cat a"
 
 
 def test_long_captions_are_wrapped_between_words_and_of_one_size_within_their_cells():
