@@ -13,6 +13,8 @@ from mmvae_jax.errors import UserError, one_line
 
 # What stands for a character that no training sentence has.
 UNKNOWN = "\N{DOUBLE QUESTION MARK}"
+# Bytes of a sentence beyond which sentencepiece leaves it out, by default.
+_LINE = 4192
 
 
 class Subwords:
@@ -49,7 +51,7 @@ class Subwords:
                 vocab_size=size,
                 hard_vocab_limit=False,
                 character_coverage=1.0,
-                max_sentence_length=max(len(sentence.encode()) for sentence in sentences) + 1,
+                max_sentence_length=max(_LINE, *(len(sentence.encode()) for sentence in sentences)),
                 normalization_rule_name="identity",
                 unk_id=0,
                 bos_id=-1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
@@ -115,19 +115,33 @@ def _told(context: Context, masks: Masks, target: str) -> Int[np.ndarray, "S B *
     return predictions(context.model, context.params, key, context.judged, masks, target)
 
 
+def _sentences(context: Context, rows: Int[np.ndarray, "B L"], name: str) -> list[str]:
+    symbols = context.dataset.sentences[name]
+    return [symbols_to_text(row, symbols) for row in rows]
+
+
 def _bleu(context: Context) -> Values:
     """Of sentences told greedily, given every subset; those with the sentence itself are reconstructions."""
     found = {}
-    for name, symbols in context.dataset.sentences.items():
-        truth = [symbols_to_text(row, symbols) for row in np.asarray(context.judged.x[name])]
+    for name in context.dataset.sentences:
+        truth = _sentences(context, np.asarray(context.judged.x[name]), name)
         for label, rows in zip(context.labels, _told(context, context.masks, name), strict=True):
-            told = [symbols_to_text(row, symbols) for row in rows]
-            found[f"{label}->{name}"] = bleu_replicates(told, truth, seed=len(truth))
+            found[f"{label}->{name}"] = bleu_replicates(_sentences(context, rows, name), truth, seed=len(truth))
     return found
 
 
+def _right(
+    context: Context, told: Int[np.ndarray, "B *L"], truth: Int[np.ndarray, "B *L"], name: str
+) -> dict[str, Bool[np.ndarray, "_"]]:
+    """As `matches`; sentences as a whole, whichever pieces they are told in."""
+    if name not in context.dataset.sentences:
+        return matches(told, truth, context.model.classes[name] - 1)
+    pairs = zip(_sentences(context, told, name), _sentences(context, truth, name), strict=True)
+    return {"": np.array([said == meant for said, meant in pairs])}
+
+
 def _accuracy(context: Context) -> Values:
-    """Of labels, and of strings digit by digit, given subsets without them."""
+    """Of labels, of whole sentences, and of other strings digit by digit, given subsets without them."""
     model, test, found = context.model, context.judged, {}
     for m, modality in enumerate(model.modalities):
         masks = context.masks[~context.masks[:, m]]
@@ -137,7 +151,7 @@ def _accuracy(context: Context) -> Values:
         truth = np.asarray(test.x[modality.name])
         for mask, each in zip(masks, told, strict=True):
             label = f"{subsets.label(mask, model.names)}->{modality.name}"
-            places = matches(each, truth, model.classes[modality.name] - 1)
+            places = _right(context, each, truth, modality.name)
             found |= {label + place: right for place, right in places.items()}
     return found
 
@@ -253,7 +267,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(
         _accuracy,
         "Accuracy",
-        "fraction of labels, or of symbols at their places, told right",
+        "fraction of labels, of sentences, or of symbols at their places, told right",
         by_subset=True,
         fraction=True,
     ),

@@ -66,7 +66,9 @@ class RecurrentDecoder(nn.Module):
             push = jnp.zeros((len(z), self.length, self.categories))
         states = tuple(nn.tanh(nn.Dense(self.hidden)(z)) for _ in range(self.layers))
         start = jnp.full(len(z), self.categories)
-        return cast("Array", nn.RNN(_Step(self.categories, self.hidden, self.embedding))(push, initial_carry=(z, states, start)))
+        return cast(
+            "Array", nn.RNN(_Step(self.categories, self.hidden, self.embedding))(push, initial_carry=(z, states, start))
+        )
 
 
 class _Step(nn.RNNCellBase):

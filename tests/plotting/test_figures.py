@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvae_jax.data.batching import Dataset, fixed_split
+from mmvae_jax.data.batching import Batch, Dataset, fixed_split
 from mmvae_jax.evaluation import SAMPLERS, Context, EvaluationSettings
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.modality import Modality
@@ -145,6 +145,51 @@ def test_long_captions_are_wrapped_between_words_and_of_one_size_within_their_ce
     assert len({each.get_fontsize() for each in (long, *short)}) == 1
     extent, cell = long.get_window_extent(), axes.get_window_extent()
     assert extent.width < cell.width / 3 and extent.height < cell.height
+
+
+def test_sentences_too_long_for_their_cells_end_in_dots():
+    words = ("", *(f"▁word{i}" for i in range(90)))
+    text = Modality("text", (80,), MLPEncoder((4,)), Constant((80, 91)), "categorical", symbols=words)
+    (axes,) = strips_figure([Strip(text, np.arange(1, 81)[None], "text")], "title").axes
+    _, shown = axes.texts
+    assert shown.get_text().startswith("word0 word1\nword2 word3\n") and shown.get_text().endswith(" …")
+    extent, cell = shown.get_window_extent(), axes.get_window_extent()
+    assert extent.width < cell.width and extent.height < cell.height
+
+
+def test_translations_show_what_is_given_generated_and_true_in_every_language():
+    pieces = ("", "▁one", "▁t", "wo", "▁three")
+    x = {"a": np.array([[1, 2, 3], [2, 3, 0]], np.int32), "b": np.array([[4, 0], [1, 0]], np.int32)}
+    languages = {name: values.shape[1:] for name, values in x.items()}
+    model = Model(
+        tuple(
+            Modality(name, shape, MLPEncoder((), 5), Constant((*shape, 5)), "categorical", symbols=pieces)
+            for name, shape in languages.items()
+        ),
+        latent_dim=2,
+    )
+    params = model.init(jax.random.key(0))
+    params["decoders"]["a"]["value"] = jax.nn.one_hot(jnp.array([4, 4, 1]), 5)
+    params["decoders"]["b"]["value"] = jax.nn.one_hot(jnp.array([2, 3]), 5)
+    batch = Batch(x, np.ones((2, 2), bool), np.zeros(2, np.int32))
+    figure = figures.translations_figure(model, params, jax.random.key(1), batch, dict.fromkeys(x, pieces))
+    shown = [text.get_text() for text in figure.texts[2:]]
+    assert list(zip(shown[::2], shown[1::2], strict=True)) == [
+        ("given b", "three"),
+        ("generated a", "three three one"),
+        ("true a", "one two"),
+        ("given b", "one"),
+        ("generated a", "three three one"),
+        ("true a", "two"),
+        ("given a", "one two"),
+        ("generated b", "two"),
+        ("true b", "three"),
+        ("given a", "two"),
+        ("generated b", "two"),
+        ("true b", "one"),
+    ]
+    places = [text.get_position()[1] for text in figure.texts[2::2]]
+    assert places == sorted(places, reverse=True) and min(places) > 0
 
 
 def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
