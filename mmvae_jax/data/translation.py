@@ -49,7 +49,9 @@ def translation(
     presence = None
     if supervision != 1.0:
         presence = supervision_presence(jax.random.key(seed), len(train.kept), len(pairs.names), supervision)
-    splits = [_split(rows, pairs.names, lengths, seen) for rows, seen in ((train, presence), (test, None))]
+    train_split, test_split = (
+        _split(rows, pairs.names, lengths, seen) for rows, seen in ((train, presence), (test, None))
+    )
     unknown = sum(any(0 in row for row in pair) for pair in test.kept)
     provenance = {
         "sentences": pairs.source,
@@ -61,10 +63,12 @@ def translation(
         "subwords": "byte pairs of the training sentences, "
         + ", ".join(f"{len(each.symbols) - 1} {name}" for name, each in zip(pairs.names, vocabularies, strict=True))
         + f"; {unknown} test pairs have an unknown character",
-        "fingerprint": fingerprint(*(np.asarray(x) for split in splits for x in split.arrays[0].values())),
+        "fingerprint": fingerprint(
+            *(np.asarray(x) for split in (train_split, test_split) for x in split.arrays[0].values())
+        ),
     }
     sentences = {name: each.symbols for name, each in zip(pairs.names, vocabularies, strict=True)}
-    return Dataset("_".join(pairs.names), pairs.names, *splits, 1, provenance, sentences=sentences)
+    return Dataset("_".join(pairs.names), pairs.names, train_split, test_split, 1, provenance, sentences=sentences)
 
 
 def _rows(texts: Sequence[Sequence[str]], vocabularies: Sequence[Subwords], max_tokens: int) -> _Rows:

@@ -75,19 +75,19 @@ def test_subwords_make_sentences_up_again_but_for_unknown_characters():
 
 
 def test_pairs_that_are_blank_or_too_long_are_left_out_and_counted_and_none_is_cut(folder):
-    dataset = translation(iwslt15(str(folder)), pieces=45, max_tokens=22)
+    dataset = translation(iwslt15(str(folder)), pieces=45, max_tokens=21)
     told = {
         name: [symbols_to_text(row, dataset.sentences[name]) for row in np.asarray(dataset.train.arrays[0][name])]
         for name in dataset.modalities
     }
     assert told == {"en": ["It is a good idea .", "Thank you ."], "vi": ["Đó là một ý tưởng hay .", "Cảm ơn ."]}
     assert dataset.provenance["left out"] == (
-        "1 training pairs longer than 22 subwords, 1 blank; 1 test pairs longer than 22 subwords, 0 blank"
+        "1 training pairs longer than 21 subwords, 1 blank; 1 test pairs longer than 21 subwords, 0 blank"
     )
     assert "2 train, 1 test" in dataset.provenance["tuples"]
     assert "1 test pairs have an unknown character" in dataset.provenance["subwords"]
     lengths = [(np.asarray(x) >= 0).sum(1).max() for x in dataset.train.arrays[0].values()]
-    assert all(x.shape[1] <= 23 for x in dataset.test.arrays[0].values()) and max(lengths) <= 23
+    assert all(x.shape[1] <= 22 for x in dataset.test.arrays[0].values()) and max(lengths) <= 22
 
 
 def test_vocabularies_are_of_the_training_sentences_only():
