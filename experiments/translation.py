@@ -44,16 +44,16 @@ class Translation:
       private_dim: dimension of each language's own latent; 0 for none.
     """
 
-    highest: int = 9999
-    train_tuples: int = 4000
-    test_tuples: int = 1000
+    highest: int = 999
+    train_tuples: int = 700
+    test_tuples: int = 300
     data_seed: int = 0
     held: Held = "tst2013"
     pieces: int = 1000
     max_tokens: int = 40
     supervision: float = 1.0
-    units: int = 128
-    embedding: int = 64
+    units: int = 64
+    embedding: int = 32
     private_dim: int = 0
 
 
@@ -95,10 +95,11 @@ EXPERIMENT = Experiment(
     presets={
         "quick": Config(
             Translation(),
-            epochs=60,
-            anneal_epochs=20,
-            architecture=Model((), latent_dim=64),
-            training=Training(steps=0, batch_size=100, learning_rate=2e-3),
+            epochs=150,
+            # To the end: with a steeper slope the posterior collapses before the decoders have learned to read z.
+            anneal_epochs=150,
+            architecture=Model((), latent_dim=32),
+            training=Training(steps=0, batch_size=50, learning_rate=2e-3),
         ),
         # The supplement gives no setting for translation: dimension, units, batch and rate are those it has for
         # MultiMNIST, and the rest is our own.

@@ -52,7 +52,6 @@ def translation(
     train_split, test_split = (
         _split(rows, pairs.names, lengths, seen) for rows, seen in ((train, presence), (test, None))
     )
-    unknown = sum(any(0 in row for row in pair) for pair in test.kept)
     provenance = {
         "sentences": pairs.source,
         "tuples": f"{len(train.kept)} train, {len(test.kept)} test; {supervision:.4g} of train complete",
@@ -60,15 +59,19 @@ def translation(
             f"{rows.long} {name} pairs longer than {max_tokens} subwords, {rows.blank} blank"
             for name, rows in (("training", train), ("test", test))
         ),
-        "subwords": "byte pairs of the training sentences, "
-        + ", ".join(f"{len(each.symbols) - 1} {name}" for name, each in zip(pairs.names, vocabularies, strict=True))
-        + f"; {unknown} test pairs have an unknown character",
+        "subwords": _told(pairs.names, vocabularies, test),
         "fingerprint": fingerprint(
             *(np.asarray(x) for split in (train_split, test_split) for x in split.arrays[0].values())
         ),
     }
     sentences = {name: each.symbols for name, each in zip(pairs.names, vocabularies, strict=True)}
     return Dataset("_".join(pairs.names), pairs.names, train_split, test_split, 1, provenance, sentences=sentences)
+
+
+def _told(names: Sequence[str], vocabularies: Sequence[Subwords], test: _Rows) -> str:
+    sizes = ", ".join(f"{len(each.symbols) - 1} {name}" for name, each in zip(names, vocabularies, strict=True))
+    unknown = sum(any(0 in row for row in pair) for pair in test.kept)
+    return f"byte pairs of the training sentences, {sizes}; {unknown} test pairs have an unknown character"
 
 
 def _rows(texts: Sequence[Sequence[str]], vocabularies: Sequence[Subwords], max_tokens: int) -> _Rows:

@@ -64,7 +64,7 @@ def test_a_run_reports_bleu_both_ways_of_what_it_is_called(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--highest=60", "highest=60: give at least 4999"),
+        ("--highest=60", "highest=60: give at least 999"),
         ("--pieces=3", "pieces=3: the sentences have"),
         ("--data=tfds", "data=tfds: IWSLT'15 is not downloaded"),
         ("--data=nowhere", "--data=nowhere: no such folder"),
