@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Shaped
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
@@ -16,10 +16,9 @@ from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.attributes import joint_attribute_matches
 from mmvae_jax.evaluation.bleu import bleu_replicates
 from mmvae_jax.evaluation.coherence import agreement, surprise
-from mmvae_jax.evaluation.context import Context, Masks, complete, first
+from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.probe import probe_matches
 from mmvae_jax.evaluation.synergy import reassembly_matches
-from mmvae_jax.symbols import symbols_to_text
 
 # Label -> one value an example, or the metric and its replicates where a row says `resampled`. A label is a subset that
 # is given, `m0+m3`, or with a target, `m0+m3->m1`; anything else that is measured, such as a modality; or "" where
@@ -109,51 +108,43 @@ def _coherence(context: Context, own: bool) -> Values:
     return _of_targets(context, np.moveaxis(context.matches, 2, 1), own)
 
 
-def _told(context: Context, masks: Masks, target: str) -> Int[np.ndarray, "S B *shape"]:
-    """Labels and strings that subsets of the test tuples' modalities say."""
-    key = jax.random.fold_in(context.key, 3)
-    return predictions(context.model, context.params, key, context.judged, masks, target)
-
-
-def _sentences(context: Context, rows: Int[np.ndarray, "B L"], name: str) -> list[str]:
-    symbols = context.dataset.sentences[name]
-    return [symbols_to_text(row, symbols) for row in rows]
-
-
-def _bleu(context: Context) -> Values:
-    """Of sentences told greedily, given every subset; those with the sentence itself are reconstructions."""
-    found = {}
-    for name in context.dataset.sentences:
-        truth = _sentences(context, np.asarray(context.judged.x[name]), name)
-        for label, rows in zip(context.labels, _told(context, context.masks, name), strict=True):
-            found[f"{label}->{name}"] = bleu_replicates(_sentences(context, rows, name), truth, seed=len(truth))
-    return found
-
-
-def _right(
-    context: Context, told: Int[np.ndarray, "B *L"], truth: Int[np.ndarray, "B *L"], name: str
-) -> dict[str, Bool[np.ndarray, "_"]]:
-    """As `matches`; sentences as a whole, whichever pieces they are told in."""
-    if name not in context.dataset.sentences:
-        return matches(told, truth, context.model.classes[name] - 1)
-    pairs = zip(_sentences(context, told, name), _sentences(context, truth, name), strict=True)
-    return {"": np.array([said == meant for said, meant in pairs])}
-
-
 def _accuracy(context: Context) -> Values:
     """Of labels, of whole sentences, and of other strings digit by digit, given subsets without them."""
-    model, test, found = context.model, context.judged, {}
+    model, test = context.model, context.judged
+    key, found = jax.random.fold_in(context.key, 3), dict(_exact(context))
     for m, modality in enumerate(model.modalities):
         masks = context.masks[~context.masks[:, m]]
-        if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
+        if modality.name in context.dataset.sentences or not modality.discrete or not len(masks):
             continue
-        told = _told(context, masks, modality.name)
+        if modality.shape != () and not modality.row.autoregressive:
+            continue
+        told = predictions(model, context.params, key, test, masks, modality.name)
         truth = np.asarray(test.x[modality.name])
         for mask, each in zip(masks, told, strict=True):
             label = f"{subsets.label(mask, model.names)}->{modality.name}"
-            places = _right(context, each, truth, modality.name)
+            places = matches(each, truth, model.classes[modality.name] - 1)
             found |= {label + place: right for place, right in places.items()}
     return found
+
+
+def _exact(context: Context) -> Values:
+    """Whether sentences are told as they are, in whichever pieces."""
+    return {
+        f"{label}->{name}": np.array([said == meant for said, meant in zip(told[s], context.meant[name], strict=True)])
+        for name, told in context.told.items()
+        for s, label in enumerate(context.labels)
+        if not context.masks[s, context.model.names.index(name)]
+    }
+
+
+def _bleu(context: Context) -> Values:
+    """Of sentences told greedily, given every subset; those given the sentence itself are reconstructions."""
+    meant = context.meant
+    return {
+        f"{label}->{name}": bleu_replicates(each, meant[name], seed=len(each))
+        for name, told in context.told.items()
+        for label, each in zip(context.labels, told, strict=True)
+    }
 
 
 def _synergy(context: Context) -> Values:
