@@ -171,7 +171,7 @@ def test_translations_show_what_is_given_generated_and_true_in_every_language():
     params = model.init(jax.random.key(0))
     params["decoders"]["a"]["value"] = jax.nn.one_hot(jnp.array([4, 4, 1]), 5)
     params["decoders"]["b"]["value"] = jax.nn.one_hot(jnp.array([2, 3]), 5)
-    batch = Batch(x, np.ones((2, 2), bool), np.zeros(2, np.int32))
+    batch = Batch(jax.tree.map(jnp.asarray, x), jnp.ones((2, 2), bool), jnp.zeros(2, jnp.int32))
     figure = figures.translations_figure(model, params, jax.random.key(1), batch, dict.fromkeys(x, pieces))
     shown = [text.get_text() for text in figure.texts[2:]]
     assert list(zip(shown[::2], shown[1::2], strict=True)) == [
