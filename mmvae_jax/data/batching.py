@@ -113,6 +113,8 @@ class Dataset:
       attributes: what every modality shows beside its class, where what is generated is scored by it.
       captioned: which modality describes which in words, where their correlation is measured.
       tasks: pictures that are to be made of others, by what that is called.
+      sentences: modality -> the words or pieces of words that its class indices stand for, where these make up
+        sentences that are scored as translations; see `symbols_to_text`.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Dataset:
     attributes: Attributes | None = None
     captioned: Captioned | None = None
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

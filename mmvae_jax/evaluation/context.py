@@ -15,6 +15,7 @@ from mmvae_jax import subsets
 from mmvae_jax.data.attributes import Attributes
 from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.accuracy import predictions
 from mmvae_jax.evaluation.annealing import annealed_estimates
 from mmvae_jax.evaluation.attributes import attribute_matches, trained_readers
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
@@ -33,6 +34,7 @@ from mmvae_jax.evaluation.tasks import TaskErrors, task_errors
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import whole
+from mmvae_jax.symbols import symbols_to_text
 
 Masks = Bool[np.ndarray, "S M"]
 
@@ -181,6 +183,23 @@ class Context:
             name: task_errors(self.model, self.params, key, self.judged, task)
             for name, task in self.dataset.tasks.items()
         }
+
+    def told(self) -> dict[str, list[list[str]]]:
+        """Sentences that every subset of the test tuples' modalities says, by the modality that is told."""
+        key = jax.random.fold_in(self.key, 3)
+        found = {}
+        for name in self.dataset.sentences:
+            rows = predictions(self.model, self.params, key, self.judged, self.masks, name)
+            found[name] = [self._texts(name, each) for each in rows]
+        return found
+
+    @property
+    def meant(self) -> dict[str, list[str]]:
+        """The test tuples' own sentences."""
+        return {name: self._texts(name, np.asarray(self.judged.x[name])) for name in self.dataset.sentences}
+
+    def _texts(self, name: str, rows: Int[np.ndarray, "B L"]) -> list[str]:
+        return [symbols_to_text(row, self.dataset.sentences[name]) for row in rows]
 
     @cached_property
     def joint_classes(self) -> Int[np.ndarray, "N M"]:

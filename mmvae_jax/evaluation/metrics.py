@@ -14,6 +14,7 @@ from mmvae_jax import subsets
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.evaluation.accuracy import matches, predictions
 from mmvae_jax.evaluation.attributes import joint_attribute_matches
+from mmvae_jax.evaluation.bleu import bleu_replicates
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context, complete, first
 from mmvae_jax.evaluation.correlation import cross_correlations, joint_correlations
@@ -54,6 +55,11 @@ def has_captions(dataset: Dataset) -> bool:
 def has_tasks(dataset: Dataset) -> bool:
     """Whether a data set says what its pictures are to be made into."""
     return bool(dataset.tasks)
+
+
+def has_sentences(dataset: Dataset) -> bool:
+    """Whether modalities of a data set are sentences."""
+    return bool(dataset.sentences)
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,14 @@ def _coherence(context: Context, own: bool) -> Values:
 
 
 def _accuracy(context: Context) -> Values:
-    """Of labels, and of strings digit by digit, given subsets without them."""
+    """Of labels, of whole sentences, and of other strings digit by digit, given subsets without them."""
     model, test = context.model, context.judged
-    key, found = jax.random.fold_in(context.key, 3), {}
+    key, found = jax.random.fold_in(context.key, 3), dict(_exact(context))
     for m, modality in enumerate(model.modalities):
         masks = context.masks[~context.masks[:, m]]
-        if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
+        if modality.name in context.dataset.sentences or not modality.discrete or not len(masks):
+            continue
+        if modality.shape != () and not modality.row.autoregressive:
             continue
         told = predictions(model, context.params, key, test, masks, modality.name)
         truth = np.asarray(test.x[modality.name])
@@ -128,6 +136,26 @@ def _accuracy(context: Context) -> Values:
             places = matches(each, truth, model.classes[modality.name] - 1)
             found |= {label + place: right for place, right in places.items()}
     return found
+
+
+def _exact(context: Context) -> Values:
+    """Whether sentences are told as they are, in whichever pieces."""
+    return {
+        f"{label}->{name}": np.array([said == meant for said, meant in zip(told[s], context.meant[name], strict=True)])
+        for name, told in context.told.items()
+        for s, label in enumerate(context.labels)
+        if not context.masks[s, context.model.names.index(name)]
+    }
+
+
+def _bleu(context: Context) -> Values:
+    """Of sentences told greedily, given every subset; those given the sentence itself are reconstructions."""
+    meant = context.meant
+    return {
+        f"{label}->{name}": bleu_replicates(each, meant[name], seed=len(each))
+        for name, told in context.told.items()
+        for label, each in zip(context.labels, told, strict=True)
+    }
 
 
 def _synergy(context: Context) -> Values:
@@ -252,9 +280,17 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(
         _accuracy,
         "Accuracy",
-        "fraction of labels, or of symbols at their places, told right",
+        "fraction of labels, of sentences, or of symbols at their places, told right",
         by_subset=True,
         fraction=True,
+    ),
+    "bleu": Metric(
+        _bleu,
+        "BLEU",
+        "of the corpus, 0 to 100, by sacrebleu",
+        by_subset=True,
+        resampled=True,
+        applies=has_sentences,
     ),
     "synergy": Metric(
         _synergy,

@@ -13,19 +13,29 @@ class RecurrentEncoder(nn.Module):
     Attributes:
       categories: number of symbols; a negative index is padding and ends the string.
       hidden: units of each direction.
+      embedding: dimension of learned vectors that are read in place of one-hot ones; 0: none. Of large vocabularies
+        they are cheaper.
     """
 
     categories: int
     hidden: int = 200
+    embedding: int = 0
 
     @nn.compact
     def __call__(self, x: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Features of every string."""
         there, back = (nn.RNN(nn.GRUCell(self.hidden)) for _ in range(2))
         lengths = jnp.maximum(jnp.sum(x >= 0, 1), 1)
-        symbols = nn.one_hot(x, self.categories)
+        symbols = _vectors(x, self.categories, self.embedding)
         states, _ = nn.Bidirectional(there, back, return_carry=True)(symbols, seq_lengths=lengths)
         return jnp.concatenate(states, -1)
+
+
+def _vectors(symbols: Int[Array, "*B"], categories: int, embedding: int) -> Float[Array, "*B E"]:
+    """Of every symbol a learned vector, or a one-hot one; within a module. What padding reads does not count."""
+    if embedding:
+        return nn.Embed(categories, embedding)(jnp.maximum(symbols, 0))
+    return nn.one_hot(symbols, categories)
 
 
 class RecurrentDecoder(nn.Module):
@@ -40,12 +50,14 @@ class RecurrentDecoder(nn.Module):
       categories: number of symbols; the last one ends a string.
       hidden: units of each layer.
       layers: of GRUs.
+      embedding: as of `RecurrentEncoder`.
     """
 
     length: int
     categories: int
     hidden: int = 200
     layers: int = 2
+    embedding: int = 0
 
     @nn.compact
     def __call__(self, z: Float[Array, "N D"], push: Float[Array, "N L C"] | None = None) -> Float[Array, "N L C"]:
@@ -54,7 +66,9 @@ class RecurrentDecoder(nn.Module):
             push = jnp.zeros((len(z), self.length, self.categories))
         states = tuple(nn.tanh(nn.Dense(self.hidden)(z)) for _ in range(self.layers))
         start = jnp.full(len(z), self.categories)
-        return cast("Array", nn.RNN(_Step(self.categories, self.hidden))(push, initial_carry=(z, states, start)))
+        return cast(
+            "Array", nn.RNN(_Step(self.categories, self.hidden, self.embedding))(push, initial_carry=(z, states, start))
+        )
 
 
 class _Step(nn.RNNCellBase):
@@ -62,12 +76,13 @@ class _Step(nn.RNNCellBase):
 
     categories: int
     hidden: int
+    embedding: int
 
     @nn.compact
     def __call__(self, carry: tuple[Array, tuple[Array, ...], Array], push: Float[Array, "N C"]) -> tuple[Any, Array]:
         z, states, symbol = carry
         # One symbol more than can be put out: the start.
-        h, after = jnp.concatenate([z, nn.one_hot(symbol, self.categories + 1)], -1), []
+        h, after = jnp.concatenate([z, _vectors(symbol, self.categories + 1, self.embedding)], -1), []
         for state in states:
             state, h = nn.GRUCell(self.hidden)(state, h)
             after.append(state)

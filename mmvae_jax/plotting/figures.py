@@ -19,8 +19,10 @@ from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, shown_metrics
+from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import Density
+from mmvae_jax.symbols import symbols_to_text
 
 COLUMNS = 10
 MAX_CANDIDATES = 1000
@@ -119,6 +121,35 @@ def task_figure(model: Model, params: Params, key: Key[Array, ""], batch: Batch,
     return strips_figure(strips, title, "made at the mean of the posterior; the guess needs no learning")
 
 
+def translations_figure(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    sentences: Mapping[str, tuple[str, ...]],
+) -> Figure:
+    """Sentences, what is generated from them in every other language, and what they are there.
+
+    Args:
+      model: any model with modalities of sentences.
+      params: its parameters.
+      key: PRNG key.
+      batch: the tuples.
+      sentences: as of `Dataset`.
+    """
+    groups = []
+    for target in sentences:
+        given = {m.name: batch.x[m.name] for m in model.modalities if m.name != target}
+        decoded = _generate(model, params, key, given, 1, (target,))[target][0]
+        told = {f"given {name}": (x, name) for name, x in given.items() if name in sentences}
+        told |= {f"generated {target}": (decoded, target), f"true {target}": (batch.x[target], target)}
+        read = {
+            label: [symbols_to_text(row, sentences[name]) for row in np.asarray(x)] for label, (x, name) in told.items()
+        }
+        groups += [list(zip(read, each, strict=True)) for each in zip(*read.values(), strict=True)]
+    return sentences_figure(groups, "Translations", "from one sample of the posterior given the other modalities")
+
+
 def traversals_figure(
     model: Model, params: Params, key: Key[Array, ""], batch: Batch, columns: int = COLUMNS
 ) -> Figure:
@@ -211,6 +242,8 @@ def draw_all(
         figures[f"task_{name.replace(' ', '_')}"] = lambda task=task, title=title: task_figure(
             model, params, keys[4], batch, task, title
         )
+    if sentences := context.dataset.sentences:
+        figures["translations"] = lambda: translations_figure(model, params, keys[2], batch, sentences)
     encoded = first(context.judged, MAX_ENCODED)
     figures["traversals"] = lambda: traversals_figure(model, params, keys[3], encoded)
     runs = {"": [metrics]}

@@ -15,11 +15,14 @@ from matplotlib.textpath import TextPath
 
 from mmvae_jax.modality import Modality
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
+from mmvae_jax.symbols import symbols_to_text
 
 CELL_INCHES = 0.62
 MARGIN = 0.03
 GROUP_GAP = 0.28
 LINE = 12  # letters in a line of text
+LINES = 10  # of text in a cell, at most; what is longer ends in dots
+LINE_HEIGHT = 0.14  # in cells
 LABEL_INCHES = 1.1  # at least
 LABEL_SIZE = 8
 LABEL_GAP = 0.18  # in cells
@@ -59,9 +62,7 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
     height = top + sum(heights) + sum(gaps) + 0.12
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     left = label_width / width
-    figure.text(left, 1 - 0.14 / height, title, va="top", fontsize=10.5, color=INK, weight="bold")
-    if note:
-        figure.text(left, 1 - 0.38 / height, note, va="top", fontsize=7.5, color=FAINT)
+    write_title(figure, left, title, note)
     y = top
     for strip, strip_height, gap in zip(strips, heights, gaps, strict=True):
         y += gap
@@ -69,6 +70,14 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
         _draw_strip(figure.add_axes(box), strip)
         y += strip_height
     return figure
+
+
+def write_title(figure: Figure, left: float, title: str, note: str) -> None:
+    """A figure's title, and the note below it in small print."""
+    height = figure.get_figheight()
+    figure.text(left, 1 - 0.14 / height, title, va="top", fontsize=10.5, color=INK, weight="bold")
+    if note:
+        figure.text(left, 1 - 0.38 / height, note, va="top", fontsize=7.5, color=FAINT)
 
 
 def _inches(label: str) -> float:
@@ -83,7 +92,7 @@ def _cell_height(modality: Modality) -> float:
     if len(modality.shape) >= 2:
         return modality.shape[0] / modality.shape[1]
     if any(len(symbol) > 1 for symbol in modality.symbols):
-        return max(0.4, 0.09 * modality.shape[0]) if modality.shape else 0.4
+        return min(max(0.4, 0.09 * modality.shape[0]), LINES * LINE_HEIGHT) if modality.shape else 0.4
     return 0.6 if len(modality.shape) == 1 and not modality.discrete else 0.4
 
 
@@ -118,18 +127,15 @@ def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
 def _draw_symbols(axes: Axes, values: np.ndarray, height: float, symbols: Sequence[str]) -> None:
     """All of one size, so that the longest line fits."""
     texts = [symbols_to_text(np.ravel(row), symbols) for row in values]
-    texts = [textwrap.fill(text, LINE) if len(text) > LINE else text for text in texts]
+    texts = [wrapped(text, LINE, LINES) if len(text) > LINE else text for text in texts]
     size = min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
     for i, text in enumerate(texts):
         axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
 
 
-def symbols_to_text(row: Sequence[int] | np.ndarray, symbols: Sequence[str] = ()) -> str:
-    """Class indices by their names, or as numbers; padding and empty names are dropped. Letters make up words."""
-    indices = [int(index) for index in row if index >= 0]
-    names = [symbols[index] if index < len(symbols) else str(index) for index in indices]
-    letters = max(indices, default=0) < len(symbols) and all(len(symbol) == 1 for symbol in symbols)
-    return ("" if letters else " ").join(filter(None, names))
+def wrapped(text: str, width: int, lines: int) -> str:
+    """Text in lines of so many letters, between words where that is possible; dots stand for what is too much."""
+    return textwrap.fill(text, width, max_lines=lines, placeholder=" …")
 
 
 def _draw_curves(axes: Axes, vectors: np.ndarray, height: float) -> None:

@@ -20,7 +20,7 @@ from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.folder import write_whole
 
 ORIGIN_FILE = "run.json"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy", "scikit-learn")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy", "scikit-learn", "sacrebleu")
 
 
 def write_origin(folder: epath.PathLike, stage: str, command: str, **facts: Any) -> None:

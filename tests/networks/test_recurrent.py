@@ -125,3 +125,24 @@ def test_padding_tells_the_encoder_nothing_and_every_symbol_does():
     assert features.shape == (3, 8)
     # The last state of either direction has seen the first symbol.
     assert (np.abs(features[0] - features[2]) > 1e-4).all()
+
+
+def test_embedded_symbols_are_rows_of_a_table_in_place_of_one_hot_vectors():
+    """One-hot vectors are embedded by the identity: the same networks otherwise."""
+    x = jnp.array([[0, 1, END], [1, END, -1]])
+    plain, embedded = RecurrentEncoder(SYMBOLS, 4), RecurrentEncoder(SYMBOLS, 4, embedding=SYMBOLS)
+    params = plain.init(jax.random.key(0), x)["params"]
+    table = {"Embed_0": {"embedding": jnp.eye(SYMBOLS)}}
+    expected = plain.apply({"params": params}, x)
+    np.testing.assert_allclose(embedded.apply({"params": {**params, **table}}, x), expected, rtol=1e-6)
+
+    z = jax.random.normal(jax.random.key(1), (4, D))
+    told, read = RecurrentDecoder(LENGTH, SYMBOLS, 8), RecurrentDecoder(LENGTH, SYMBOLS, 8, embedding=SYMBOLS + 1)
+    params = told.init(jax.random.key(2), z)["params"]
+    (step,) = (name for name in params if "Dense" not in name)
+    table = {"Embed_0": {"embedding": jnp.eye(SYMBOLS + 1)}}
+    expected = told.apply({"params": params}, z)
+    np.testing.assert_allclose(
+        read.apply({"params": {**params, step: {**params[step], **table}}}, z), expected, rtol=1e-5
+    )
+    assert read.init(jax.random.key(0), z)["params"][step]["Embed_0"]["embedding"].shape == (SYMBOLS + 1, SYMBOLS + 1)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvae_jax.data.batching import Dataset, fixed_split
+from mmvae_jax.data.batching import Batch, Dataset, fixed_split
 from mmvae_jax.evaluation import SAMPLERS, Context, EvaluationSettings
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPEncoder
 from mmvae_jax.plotting import figures
-from mmvae_jax.plotting.strips import Strip, strips_figure, symbols_to_text
+from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import GaussianMixture
 
 
@@ -135,16 +135,6 @@ def test_labels_are_not_cut_off(label):
     assert all(axes.texts[0].get_window_extent().x0 >= 0 for axes in figure.axes)
 
 
-def test_symbols_are_written_by_their_names():
-    letters, words = tuple("abcdefghi"), ("cat", "hat")
-    assert symbols_to_text([7, 8, -1], letters) == "hi"
-    assert symbols_to_text([7, 99], letters) == "h 99"
-    assert symbols_to_text([1, 0], words) == "hat cat"
-    assert symbols_to_text([7, 8, -1]) == "7 8"
-    assert symbols_to_text([-1], letters) == symbols_to_text([-1]) == ""
-    assert symbols_to_text([1, 0, 2, 0], ("", "cat", "a")) == "cat a"
-
-
 def test_long_captions_are_wrapped_between_words_and_of_one_size_within_their_cells():
     words = ("", "large", "small", "yellow", "ellipse", "at", "bottom", "right", "on", "dark")
     caption = Modality("caption", (8,), MLPEncoder((4,)), Constant((8, 10)), "categorical", symbols=words)
@@ -156,6 +146,51 @@ def test_long_captions_are_wrapped_between_words_and_of_one_size_within_their_ce
     assert len({each.get_fontsize() for each in (long, *short)}) == 1
     extent, cell = long.get_window_extent(), axes.get_window_extent()
     assert extent.width < cell.width / 3 and extent.height < cell.height
+
+
+def test_sentences_too_long_for_their_cells_end_in_dots():
+    words = ("", *(f"▁word{i}" for i in range(90)))
+    text = Modality("text", (80,), MLPEncoder((4,)), Constant((80, 91)), "categorical", symbols=words)
+    (axes,) = strips_figure([Strip(text, np.arange(1, 81)[None], "text")], "title").axes
+    _, shown = axes.texts
+    assert shown.get_text().startswith("word0 word1\nword2 word3\n") and shown.get_text().endswith(" …")
+    extent, cell = shown.get_window_extent(), axes.get_window_extent()
+    assert extent.width < cell.width and extent.height < cell.height
+
+
+def test_translations_show_what_is_given_generated_and_true_in_every_language():
+    pieces = ("", "▁one", "▁t", "wo", "▁three")
+    x = {"a": np.array([[1, 2, 3], [2, 3, 0]], np.int32), "b": np.array([[4, 0], [1, 0]], np.int32)}
+    languages = {name: values.shape[1:] for name, values in x.items()}
+    model = Model(
+        tuple(
+            Modality(name, shape, MLPEncoder((), 5), Constant((*shape, 5)), "categorical", symbols=pieces)
+            for name, shape in languages.items()
+        ),
+        latent_dim=2,
+    )
+    params = model.init(jax.random.key(0))
+    params["decoders"]["a"]["value"] = jax.nn.one_hot(jnp.array([4, 4, 1]), 5)
+    params["decoders"]["b"]["value"] = jax.nn.one_hot(jnp.array([2, 3]), 5)
+    batch = Batch(jax.tree.map(jnp.asarray, x), jnp.ones((2, 2), bool), jnp.zeros(2, jnp.int32))
+    figure = figures.translations_figure(model, params, jax.random.key(1), batch, dict.fromkeys(x, pieces))
+    shown = [text.get_text() for text in figure.texts[2:]]
+    assert list(zip(shown[::2], shown[1::2], strict=True)) == [
+        ("given b", "three"),
+        ("generated a", "three three one"),
+        ("true a", "one two"),
+        ("given b", "one"),
+        ("generated a", "three three one"),
+        ("true a", "two"),
+        ("given a", "one two"),
+        ("generated b", "two"),
+        ("true b", "three"),
+        ("given a", "two"),
+        ("generated b", "two"),
+        ("true b", "one"),
+    ]
+    places = [text.get_position()[1] for text in figure.texts[2::2]]
+    assert places == sorted(places, reverse=True) and min(places) > 0
 
 
 def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
