@@ -45,6 +45,16 @@ def has_attributes(dataset: Dataset) -> bool:
     return dataset.attributes is not None
 
 
+def has_binary_attributes(dataset: Dataset) -> bool:
+    """Whether these are all there or not, as what faces wear."""
+    return dataset.attributes is not None and dataset.attributes.binary
+
+
+def has_judges(dataset: Dataset) -> bool:
+    """Whether classifiers of its modalities are trained, of classes or of attributes."""
+    return has_classes(dataset) or has_attributes(dataset)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A row of `METRICS`.
@@ -60,6 +70,7 @@ class Metric:
       higher_is_better: which way models are ranked.
       resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
         equally many and of the same examples for all labels, whose deviation is its standard error.
+      by_attribute: its labels end in an attribute, a row each in tables.
       applies: whether a data set has what it needs.
       family: title of the columns that it shares with others, where its labels have targets.
       remark: what to say, in words, of a mean; "" for nothing.
@@ -73,6 +84,7 @@ class Metric:
     fraction: bool = False
     higher_is_better: bool = True
     resampled: bool = False
+    by_attribute: bool = False
     applies: Callable[[Dataset], bool] = _always
     family: str = ""
     remark: Callable[[float], str] = lambda mean: ""
@@ -129,16 +141,24 @@ def _synergy(context: Context) -> Values:
     return _labelled(context.labels, reassembly_matches(model, params, draw_key, test, context.masks, join, oracle))
 
 
-def _by_attribute(context: Context, found: Mapping[str, Shaped[np.ndarray, "N A"]]) -> Values:
+def _by_attribute(names: Iterable[str], found: Mapping[str, Shaped[np.ndarray, "N A"]]) -> Values:
     """One label an attribute."""
-    names = context.attributes.values
     return {f"{label}/{name}": each[:, a] for label, each in found.items() for a, name in enumerate(names)}
 
 
 def _readers(context: Context) -> Values:
     """Of those that are trained."""
     exact = context.attributes.read
-    return _by_attribute(context, {name: each.right for name, each in context.readers.items() if name not in exact})
+    right = {name: each.right for name, each in context.readers.items() if name not in exact}
+    return _by_attribute(context.attributes.values, right)
+
+
+def _precisions(context: Context, generated: bool) -> Values:
+    return {label: each.mean(1) for label, each in _of(context.precisions.found, generated).items()}
+
+
+def _precisions_each(context: Context, generated: bool) -> Values:
+    return _by_attribute(context.precisions.names, _of(context.precisions.found, generated))
 
 
 def _joint_attributes(context: Context) -> Values:
@@ -251,12 +271,65 @@ METRICS: dict[str, Metric] = {
         applies=has_attributes,
     ),
     "attributes/each": Metric(
-        lambda context: _by_attribute(context, context.attribute_matches),
+        lambda context: _by_attribute(context.attributes.values, context.attribute_matches),
         "Attributes, one by one",
         "fraction with the attribute right",
-        by_subset=True,
+        by_attribute=True,
         fraction=True,
         applies=has_attributes,
+    ),
+    "average_precision/latent": Metric(
+        lambda context: _precisions(context, generated=False),
+        "Average precision of latents",
+        "mean over attributes, logistic regression",
+        by_size=True,
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/generated": Metric(
+        lambda context: _precisions(context, generated=True),
+        "Average precision of generations",
+        "mean over attributes, as they are read",
+        by_size=True,
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/chance": Metric(
+        lambda context: {"": context.precisions.chance.mean(1)} if context.precisions.names else {},
+        "Average precision by chance",
+        "mean frequency of the attributes",
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/frequency": Metric(
+        lambda context: {name: context.precisions.chance[:, a] for a, name in enumerate(context.precisions.names)},
+        "Frequency",
+        "fraction that has it",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/latent_each": Metric(
+        lambda context: _precisions_each(context, generated=False),
+        "Average precision, latent",
+        "logistic regression",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/generated_each": Metric(
+        lambda context: _precisions_each(context, generated=True),
+        "Average precision, generated",
+        "as it is read",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
     ),
     "log_likelihood/joint": Metric(
         lambda context: _labelled(context.labels, context.estimates.joint.log_prob),
@@ -351,7 +424,7 @@ METRICS: dict[str, Metric] = {
         by_size=True,
         higher_is_better=False,
         resampled=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "precision/conditional": Metric(
         lambda context: _precision(context, conditional=True),
@@ -359,7 +432,7 @@ METRICS: dict[str, Metric] = {
         "fraction of generated among real ones",
         by_size=True,
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "recall/conditional": Metric(
         lambda context: _recall(context, conditional=True),
@@ -367,7 +440,7 @@ METRICS: dict[str, Metric] = {
         "fraction of real among generated ones",
         by_size=True,
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "FD/unconditional": Metric(
         lambda context: _of(context.distances, conditional=False),
@@ -375,21 +448,21 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance, features of our classifiers",
         higher_is_better=False,
         resampled=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "precision/unconditional": Metric(
         lambda context: _precision(context, conditional=False),
         "Precision of unconditional pictures",
         "fraction of generated among real ones",
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "recall/unconditional": Metric(
         lambda context: _recall(context, conditional=False),
         "Recall of unconditional pictures",
         "fraction of real among generated ones",
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "FID/conditional": Metric(
         lambda context: _of(context.inception_distances, conditional=True),
@@ -418,6 +491,7 @@ METRICS: dict[str, Metric] = {
         "Classifier of an attribute",
         "accuracy on test data",
         fraction=True,
+        by_attribute=True,
         applies=has_attributes,
     ),
 }
