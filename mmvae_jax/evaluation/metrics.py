@@ -116,18 +116,23 @@ def _coherence(context: Context, own: bool) -> Values:
 
 def _accuracy(context: Context) -> Values:
     """Of labels, and of strings digit by digit, given subsets without them."""
-    model, test = context.model, context.judged
-    key, found = jax.random.fold_in(context.key, 3), {}
-    for m, modality in enumerate(model.modalities):
-        masks = context.masks[~context.masks[:, m]]
-        if modality.shape != () and not modality.row.autoregressive or not modality.discrete or not len(masks):
+    model, test, key = context.model, context.judged, jax.random.fold_in(context.key, 3)
+    labels = tuple(m.name for m in model.modalities if m.discrete and m.shape == ())
+    strings = [(m.name,) for m in model.modalities if m.row.autoregressive]
+    found = {}
+    # All labels at once, whose decoders cost little beside the encoders of everything.
+    for targets in (labels, *strings):
+        columns = [model.names.index(name) for name in targets]
+        masks = context.masks[~context.masks[:, columns].all(1)]
+        if not len(masks):
             continue
-        told = predictions(model, context.params, key, test, masks, modality.name)
-        truth = np.asarray(test.x[modality.name])
-        for mask, each in zip(masks, told, strict=True):
-            label = f"{subsets.label(mask, model.names)}->{modality.name}"
-            places = matches(each, truth, model.classes[modality.name] - 1)
-            found |= {label + place: right for place, right in places.items()}
+        told = predictions(model, context.params, key, test, masks, targets)
+        for m, name in zip(columns, targets, strict=True):
+            truth, end = np.asarray(test.x[name]), model.classes[name] - 1
+            for mask, each in zip(masks, told[name], strict=True):
+                places = {} if mask[m] else matches(each, truth, end)
+                label = f"{subsets.label(mask, model.names)}->{name}"
+                found |= {label + place: right for place, right in places.items()}
     return found
 
 

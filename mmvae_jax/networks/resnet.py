@@ -17,7 +17,6 @@ from mmvae_jax.networks.layers import Conv, ConvTranspose, Dense, images, planes
 from mmvae_jax.networks.products import transposed
 from mmvae_jax.networks.windows import Pair, pair
 
-
 _GROUPS = 4
 
 
@@ -144,7 +143,7 @@ class ResNetDecoder(nn.Module):
         factors = [step ** len(self.widths) for step in stride]
         for side, factor in zip(sides, factors, strict=True):
             if side % factor:
-                raise UserError(f"{side} with {len(self.widths)} widths: give a multiple of {factor}")
+                raise UserError(f"a side of {side} with {len(self.widths)} widths: give a multiple of {factor}")
         rows, columns = (side // factor for side, factor in zip(sides, factors, strict=True))
         h = Dense(math.prod((rows, columns, self.widths[0])))(transposed(z))
         h = h.reshape(rows, columns, self.widths[0], -1).transpose(2, 0, 1, 3)
