@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from mmvae_jax.data.attributes import Attributes
+from mmvae_jax.data.tasks import Task
 from mmvae_jax.errors import UserError
 
 Arrays = Any
@@ -109,6 +110,7 @@ class Dataset:
       provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
       join: makes whole images of the modalities by name, where they are the parts of one.
       attributes: what every modality shows beside its class, where what is generated is scored by it.
+      tasks: pictures that are to be made of others, by what that is called.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Dataset:
     provenance: dict[str, str] = field(default_factory=dict)
     join: Join | None = None
     attributes: Attributes | None = None
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from mmvae_jax.data.mnist import existing_folder
-from mmvae_jax.data.photographs import read_photographs
+from mmvae_jax.data.photographs import Prepare, read_photographs
 from mmvae_jax.errors import UserError
 
 SIZE = 64
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
+LANDMARKS = "list_landmarks_align_celeba.txt"
 # Of the official partition's halves; 1 is the validation half.
 _TRAIN, _TEST = "0", "2"
 # Height and width of the aligned photographs.
@@ -28,11 +29,14 @@ class Faces(NamedTuple):
       images: RGB.
       present: whether each attribute is.
       names: of the attributes, in the order of the columns.
+      landmarks: left and right eye, nose, left and right corner of the mouth, across and down in widths of the image;
+        None where they are not known.
     """
 
-    images: UInt8[np.ndarray, "N S S 3"]
+    images: UInt8[np.ndarray, "N S S C"]
     present: Bool[np.ndarray, "N A"]
     names: tuple[str, ...]
+    landmarks: Float[np.ndarray, "N 5 2"] | None = None
 
 
 def read_celeba(
@@ -42,6 +46,7 @@ def read_celeba(
     cache: Path | str = "cache",
     skip_corrupt: bool = False,
     report: Callable[[str], None] = print,
+    prepare: Prepare | None = None,
 ) -> tuple[Faces, Faces]:
     """The training and the test half of CelebA, or of any part of it: what the list of the halves has.
 
@@ -52,10 +57,12 @@ def read_celeba(
       cache: where decoded pictures are kept.
       skip_corrupt: leave photographs out that cannot be decoded.
       report: gets a line where some are left out.
+      prepare: as of `read_photographs`.
 
     Raises:
-      UserError: a file is missing or no such list, a face without attributes or photograph, an attribute other than
-        -1 and 1, a half other than 0, 1 and 2, an empty half, or a photograph that cannot be decoded.
+      UserError: a file is missing or no such list, a face without attributes, landmarks or photograph, an attribute
+        other than -1 and 1, a landmark that is no number, a half other than 0, 1 and 2, an empty half, or a photograph
+        that cannot be decoded.
     """
     folder = celeba_folder(data)
     halves = read_partition(folder / PARTITION)
@@ -63,15 +70,17 @@ def read_celeba(
     if not names:
         raise UserError(f"{folder / ATTRIBUTES} names no attributes in its second line: download it again")
     values = _present(folder / ATTRIBUTES, names, attributes, halves)
+    landmarks = _landmarks(folder / LANDMARKS, halves, crop) if (folder / LANDMARKS).exists() else None
     files = list(halves)
     found = {}
     for half in (_TRAIN, _TEST):
-        rows = [row for row, file in enumerate(files) if halves[file] == half]
-        if not rows:
+        rows = np.array([row for row, file in enumerate(files) if halves[file] == half], int)
+        if not len(rows):
             raise UserError(f"{folder / PARTITION} lists no face of half {half}: training needs 0, testing 2")
         paths = [folder / IMAGES / files[row] for row in rows]
-        photographs = read_photographs(paths, size, cache, crop, skip_corrupt, report)
-        found[half] = Faces(photographs.images, values[rows][photographs.kept], names)
+        images, kept = read_photographs(paths, size, cache, crop, skip_corrupt, report, prepare)
+        rows = rows[kept]
+        found[half] = Faces(images, values[rows], names, None if landmarks is None else landmarks[rows])
     return found[_TRAIN], found[_TEST]
 
 
@@ -136,16 +145,34 @@ def _lines(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _present(
-    path: Path, names: tuple[str, ...], rows: Mapping[str, list[str]], files: Mapping[str, str]
-) -> Bool[np.ndarray, "N A"]:
+def _rows(path: Path, rows: Mapping[str, list[str]], files: Mapping[str, str]) -> list[list[str]]:
+    """Those of the listed faces, in their order."""
     missing = next((file for file in files if file not in rows), None)
     if missing is not None:
         raise UserError(f"{path} has no row of {missing}, which {PARTITION} lists: complete it")
-    values = np.array([rows[file] for file in files]).reshape(len(files), len(names))
+    return [rows[file] for file in files]
+
+
+def _present(
+    path: Path, names: tuple[str, ...], rows: Mapping[str, list[str]], files: Mapping[str, str]
+) -> Bool[np.ndarray, "N A"]:
+    values = np.array(_rows(path, rows, files)).reshape(len(files), len(names))
     wrong = np.argwhere((values != "1") & (values != "-1"))
     if len(wrong):
         row, column = wrong[0]
         file = list(files)[row]
         raise UserError(f"{path}: {names[column]} of {file} is '{values[row, column]}', expected 1 or -1")
     return values == "1"
+
+
+def _landmarks(path: Path, files: Mapping[str, str], crop: int) -> Float[np.ndarray, "N 5 2"]:
+    names, rows = read_table(path)
+    words = _rows(path, rows, files)
+    try:
+        pixels = np.array(words, np.float64).reshape(len(files), 5, 2)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected two numbers for each of five landmarks, it has {', '.join(names)}"
+        ) from error
+    corner = np.array([(WIDTH - crop) // 2, (HEIGHT - crop) // 2])
+    return (pixels - corner) / crop

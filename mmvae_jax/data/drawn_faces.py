@@ -51,6 +51,8 @@ _SKINS = ((238, 196, 164), (120, 76, 50))  # between these
 _PALE = (253, 240, 234)
 _LIPS, _PAINTED = (165, 20, 40), (205, 16, 50)
 _HATS = ((40, 80, 170), (40, 130, 80), (150, 40, 120), (60, 60, 70), (215, 120, 30))
+# The right eye's middle and the mouth's height.
+_EYE, _MOUTH = (0.42, -0.06), 0.6
 # A face is then some eight pixels wide.
 MIN_SIZE = 16
 _FINE = 4
@@ -78,8 +80,9 @@ def drawn_faces(train: int = 4000, test: int = 1000, size: int = 64, seed: int =
 
 def _faces(count: int, size: int, rng: np.random.Generator) -> Faces:
     present = draw_attributes(count, rng)
-    images = np.stack([draw_face(dict(zip(ATTRIBUTES, row.tolist(), strict=True)), size, rng) for row in present])
-    return Faces(images, present, ATTRIBUTES)
+    faces = [draw_face(dict(zip(ATTRIBUTES, row.tolist(), strict=True)), size, rng) for row in present]
+    images, landmarks = map(np.stack, zip(*faces, strict=True))
+    return Faces(images, present, ATTRIBUTES, landmarks)
 
 
 def draw_attributes(count: int, rng: np.random.Generator) -> Bool[np.ndarray, "N 18"]:
@@ -118,8 +121,10 @@ def draw_attributes(count: int, rng: np.random.Generator) -> Bool[np.ndarray, "N
     return np.stack([found[name] for name in ATTRIBUTES], 1)
 
 
-def draw_face(shows: dict[str, bool], size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "S S 3"]:
-    """A face with these attributes, all else by chance; its edges are smooth."""
+def draw_face(
+    shows: dict[str, bool], size: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "5 2"]]:
+    """A face with these attributes, all else by chance, its edges smooth; and its landmarks, as of `Faces`."""
     backdrop, clothes = (_shade(tuple(rng.integers(60, 230, 3).tolist()), rng, 0.1) for _ in range(2))
     pen = _Pen(Image.new("RGB", (_FINE * size, _FINE * size), backdrop), rng)
     look = _Look.of(shows, rng)
@@ -141,7 +146,9 @@ def draw_face(shows: dict[str, bool], size: int, rng: np.random.Generator) -> UI
         _hair_above(pen, shows, look)
     if shows["Eyeglasses"]:
         _glasses(pen)
-    return np.asarray(pen.image.reduce(_FINE))
+    half, _ = _mouth_shape(shows)
+    landmarks = pen.at([(-_EYE[0], _EYE[1]), _EYE, (0, 0.26), (-half, _MOUTH), (half, _MOUTH)])
+    return np.asarray(pen.image.reduce(_FINE)), np.array(landmarks) / pen.image.width
 
 
 class _Look(NamedTuple):
@@ -173,16 +180,17 @@ class _Pen:
         angle = np.radians(rng.uniform(-6, 6))
         self._turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
-    def _at(self, points) -> list[tuple[float, float]]:
+    def at(self, points) -> list[tuple[float, float]]:
+        """Where points are in the image."""
         return [tuple(point) for point in (np.asarray(points) * self._radii @ self._turn + self._centre).tolist()]
 
     def area(self, points, colour: Colour) -> None:
         """A filled outline."""
-        self._draw.polygon(self._at(points), fill=colour)
+        self._draw.polygon(self.at(points), fill=colour)
 
     def line(self, points, colour: Colour, width: float) -> None:
         """A line through points, its width in halves of the face's."""
-        self._draw.line(self._at(points), fill=colour, width=max(1, round(width * self._radii[0])), joint="curve")
+        self._draw.line(self.at(points), fill=colour, width=max(1, round(width * self._radii[0])), joint="curve")
 
     def oval(self, centre: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
         """A filled ellipse."""
@@ -272,8 +280,8 @@ def _features(pen: _Pen, shows: dict[str, bool], look: _Look) -> None:
         if shows["Heavy_Makeup"]:
             pen.oval((side * 0.62, 0.32), (0.2, 0.12), _mixed(look.skin, (235, 70, 100), 0.5))
             pen.oval((side * 0.42, -0.13), (0.27, 0.13), (110, 60, 150))
-        pen.oval((side * 0.42, -0.06), (0.19, 0.08), (250, 250, 250))
-        pen.oval((side * 0.42, -0.06), (0.085, 0.08), look.eyes)
+        pen.oval((side * _EYE[0], _EYE[1]), (0.19, 0.08), (250, 250, 250))
+        pen.oval((side * _EYE[0], _EYE[1]), (0.085, 0.08), look.eyes)
         pen.line([(side * 0.22, -0.07), (side * 0.42, -0.15), (side * 0.62, -0.07)], (30, 24, 24), 0.05)
         brow = [(side * 0.2, -0.27), (side * 0.45, -0.35), (side * 0.68, -0.27)]
         pen.line(brow, brows, 0.22 if shows["Bushy_Eyebrows"] else 0.06)
@@ -283,18 +291,23 @@ def _features(pen: _Pen, shows: dict[str, bool], look: _Look) -> None:
     _mouth(pen, shows, look)
 
 
+def _mouth_shape(shows: dict[str, bool]) -> tuple[float, float]:
+    """Half its width, and by how much its middle is below its corners."""
+    return (0.5, 0.2) if shows["Smiling"] else (0.3, -0.05)
+
+
 def _mouth(pen: _Pen, shows: dict[str, bool], look: _Look) -> None:
     lips = _PAINTED if shows["Heavy_Makeup"] else _mixed(look.skin, _LIPS, 0.45)
-    half, bend = (0.5, 0.2) if shows["Smiling"] else (0.3, -0.05)
+    half, bend = _mouth_shape(shows)
     x = np.linspace(-half, half, 21)
-    curve = 0.6 + bend * (0.5 - (x / half) ** 2)
+    curve = _MOUTH + bend * (0.5 - (x / half) ** 2)
     if shows["Mouth_Slightly_Open"]:
         gape = 0.17 * (1 - (x / half) ** 2)
         middle = 0.02 if shows["Smiling"] else 0.0
         upper, lower = curve - (0.25 - middle) * gape, curve + gape
         mouth = np.concatenate([np.stack([x, upper], 1), np.stack([x, lower], 1)[::-1]])
         pen.area(mouth, (60, 8, 16))
-        pen.area(np.concatenate([np.stack([x, upper], 1), np.stack([x, upper + 0.4 * gape], 1)[::-1]]), (255,) * 3)
+        pen.area(np.concatenate([np.stack([x, upper], 1), np.stack([x, upper + 0.4 * gape], 1)[::-1]]), (255, 255, 255))
         pen.line(np.concatenate([mouth, mouth[:1]]), lips, 0.1)
     else:
         pen.line(np.stack([x, curve], 1), lips, 0.15)

@@ -18,6 +18,8 @@ from mmvae_jax.data.pictures import read_picture
 from mmvae_jax.errors import UserError, one_line
 
 Report = Callable[[str], None]
+# What is kept of a square: it may add channels.
+Prepare = Callable[[UInt8[np.ndarray, "S S 3"]], UInt8[np.ndarray, "S S C"]]
 
 _THREADS = min(16, os.cpu_count() or 1)
 # Decoded pictures that wait to be written, and bytes that are hashed in one go: what bounds the memory.
@@ -29,11 +31,11 @@ class Photographs(NamedTuple):
     """Pictures of one size.
 
     Attributes:
-      images: RGB, on disk: only what is used of them is in memory.
+      images: RGB, or what `prepare` made of it, on disk: only what is used of them is in memory.
       kept: which of the files they are; all, unless corrupt ones may be left out.
     """
 
-    images: UInt8[np.ndarray, "N H W 3"]
+    images: UInt8[np.ndarray, "N S S C"]
     kept: Bool[np.ndarray, "P"]
 
 
@@ -57,6 +59,7 @@ def read_photographs(
     crop: int | None = None,
     skip_corrupt: bool = False,
     report: Report = print,
+    prepare: Prepare | None = None,
 ) -> Photographs:
     """The central squares of photographs, resized: from the cache where it is there, else decoded and cached.
 
@@ -71,6 +74,7 @@ def read_photographs(
       crop: side of the square that is cut out of the middle, in pixels; None: the largest.
       skip_corrupt: leave files out that cannot be decoded, and say which.
       report: gets a line where files are left out or a cache is damaged.
+      prepare: a function at the top of a module, applied to every resized square before it is kept; None for nothing.
 
     Raises:
       UserError: no file, a size below 1, a file that is missing or that cannot be decoded (named), or a cache that
@@ -81,12 +85,13 @@ def read_photographs(
     for name, value in (("size", size), ("crop", 1 if crop is None else crop)):
         if value < 1:
             raise UserError(f"{name}={value}: give at least 1 pixel")
-    target = Path(cache) / f"photographs-{_identity(paths, size, crop, skip_corrupt)[:16]}"
+    made = _Making(size, crop, skip_corrupt, prepare)
+    target = Path(cache) / f"photographs-{_identity(paths, made)[:16]}"
     pixels, about = target.with_suffix(".bin"), target.with_suffix(".json")
     found = _cached(pixels, about, len(paths), size, report)
     if found is None:
         try:
-            _write(paths, size, crop, skip_corrupt, pixels, about)
+            _write(paths, made, pixels, about)
         except OSError as error:
             raise UserError(f"{pixels} cannot be written ({error.strerror}): make room, or give --cache") from error
         found = _cached(pixels, about, len(paths), size, report)
@@ -100,9 +105,28 @@ def read_photographs(
     return found
 
 
-def _identity(paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool) -> str:
-    """Changes with every file's name, size and time."""
-    digest = hashlib.sha256(f"{size} {crop} {skip_corrupt}".encode())
+class _Making(NamedTuple):
+    size: int
+    crop: int | None
+    skip_corrupt: bool
+    prepare: Prepare | None
+
+    def __call__(self, path: Path) -> UInt8[np.ndarray, "S S C"] | None:
+        """A picture; None for a corrupt one that may be left out."""
+        try:
+            square = central_square(read_picture(path), self.crop)
+        except UserError as error:
+            if self.skip_corrupt:
+                return None
+            raise UserError(f"{error}, or leave such files out with --skip-corrupt") from error
+        resized = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        return np.asarray(resized) if self.prepare is None else self.prepare(np.asarray(resized))
+
+
+def _identity(paths: Sequence[Path], made: _Making) -> str:
+    """Changes with every file's name, size and time, and with what is made of them."""
+    prepare = made.prepare and f"{made.prepare.__module__}.{made.prepare.__qualname__}"
+    digest = hashlib.sha256(repr(made._replace(prepare=None)).encode() + str(prepare).encode())
     for path in paths:
         try:
             known = path.stat()
@@ -118,7 +142,7 @@ def _cached(pixels: Path, about: Path, count: int, size: int, report: Report) ->
         known = json.loads(about.read_text())
         kept = np.ones(count, bool)
         kept[known["left_out"]] = False
-        shape = (int(kept.sum()), size, size, 3)
+        shape = (int(kept.sum()), size, size, int(known["channels"]))
         if pixels.stat().st_size != math.prod(shape) or _sha256(pixels) != known["sha256"]:
             raise ValueError("its pixels are others than those that were written")
     except FileNotFoundError:
@@ -138,51 +162,34 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write(paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool, pixels: Path, about: Path) -> None:
+def _write(paths: Sequence[Path], made: _Making, pixels: Path, about: Path) -> None:
     """The pixels, and last what they are: a cache without that is none."""
     pixels.parent.mkdir(parents=True, exist_ok=True)
     about.unlink(missing_ok=True)
     unfinished = pixels.with_name(f".{pixels.name}.{os.getpid()}")
-    digest, left_out = hashlib.sha256(), []
+    digest, left_out, channels = hashlib.sha256(), [], 3
     try:
         with unfinished.open("wb") as file:
-            for number, picture in enumerate(_all_decoded(paths, size, crop, skip_corrupt)):
+            for number, picture in enumerate(_all_made(paths, made)):
                 if picture is None:
                     left_out.append(number)
                     continue
+                channels = picture.shape[2]
                 file.write(picture.tobytes())
                 digest.update(picture.tobytes())
         unfinished.replace(pixels)
-        unfinished.write_text(json.dumps({"sha256": digest.hexdigest(), "left_out": left_out}))
+        known = {"sha256": digest.hexdigest(), "channels": channels, "left_out": left_out}
+        unfinished.write_text(json.dumps(known))
         unfinished.replace(about)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _all_decoded(
-    paths: Sequence[Path], size: int, crop: int | None, skip_corrupt: bool
-) -> Iterator[UInt8[np.ndarray, "S S 3"] | None]:
-    """In their order; None for a corrupt one that may be left out."""
-
-    def decode(path: Path) -> UInt8[np.ndarray, "S S 3"] | None:
-        try:
-            return _decoded(path, size, crop)
-        except UserError:
-            if skip_corrupt:
-                return None
-            raise
-
+def _all_made(paths: Sequence[Path], made: _Making) -> Iterator[UInt8[np.ndarray, "S S C"] | None]:
+    """In their order."""
     bar = tqdm(total=len(paths), desc="photographs", unit="", disable=None)
     with bar, ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(paths), _PIECE):
-            for picture in threads.map(decode, paths[start : start + _PIECE]):
+            for picture in threads.map(made, paths[start : start + _PIECE]):
                 bar.update()
                 yield picture
-
-
-def _decoded(path: Path, size: int, crop: int | None) -> UInt8[np.ndarray, "S S 3"]:
-    try:
-        square = central_square(read_picture(path), crop)
-    except UserError as error:
-        raise UserError(f"{error}, or leave such files out with --skip-corrupt") from error
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))

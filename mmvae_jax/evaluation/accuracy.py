@@ -1,11 +1,11 @@
-"""Accuracy: whether class indices that a model generates, labels or symbols of a string, are those of the tuple."""
+"""What a model tells of one modality given others, and whether class indices, labels or symbols, are told right."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Int, Key, Num
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks, decoded_at_once
@@ -21,19 +21,19 @@ def predictions(
     batch: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
     targets: tuple[str, ...],
-) -> dict[str, Int[np.ndarray, "S B *shape"]]:
-    """The mode of p(x_m|z) at the mean of q(z|X_A), of every modality that is asked for, subset A and tuple.
+) -> dict[str, Num[np.ndarray, "S B *shape"]]:
+    """The mean (mode, for class indices) of p(x_m|z) at the mean of q(z|X_A), of every target, subset A and tuple.
 
     Of a mixture it is the mean of one component for each tuple, as for the linear probe; a private latent is at the
     mean of its prior.
 
     Args:
-      model: any model with modalities of class indices.
+      model: any model.
       params: its parameters.
       key: PRNG key.
       batch: the tuples.
       subset_masks: the subsets A, [S, M].
-      targets: the modalities of class indices, m.
+      targets: the modalities, m.
     """
     masks = jnp.asarray(subset_masks)
     pieces = [
@@ -70,11 +70,11 @@ def _predicted(
     key: Key[Array, ""],
     batch: Batch,
     masks: Bool[Array, "S M"],
-) -> dict[str, Int[Array, "S B *shape"]]:
+) -> dict[str, Num[Array, "S B *shape"]]:
     mean = partial(component_mean, model, params, model.encode(params, batch), batch.present, key)
     private = {m.name: jnp.zeros((len(batch.label), m.private_dim)) for m in model.modalities if m.private_dim}
 
-    def of_subset(mask: Bool[Array, "M"]) -> dict[str, Int[Array, "B *shape"]]:
+    def of_subset(mask: Bool[Array, "M"]) -> dict[str, Num[Array, "B *shape"]]:
         return model.point_estimates(params, Latents(mean(mask), private), targets)
 
     return jax.lax.map(of_subset, masks)

@@ -30,6 +30,7 @@ from mmvae_jax.evaluation.probe import probe_scores
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
+from mmvae_jax.evaluation.tasks import TaskErrors, task_errors
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import whole
@@ -175,6 +176,15 @@ class Context:
         scores = {**dict(zip(self.labels, latent, strict=True)), **generated}
         truth, seed = np.asarray(attributes.of(judged.x)) == 1, int(jax.random.randint(seeds, (), 0, 2**31 - 1))
         return precisions(scores, truth, list(attributes.values), seed)
+
+    @cached_property
+    def task_errors(self) -> dict[str, TaskErrors]:
+        """How far the model's pictures and a guess's are from what they should be, by task."""
+        key = jax.random.fold_in(self.key, 4)
+        return {
+            name: task_errors(self.model, self.params, key, self.judged, task)
+            for name, task in self.dataset.tasks.items()
+        }
 
     @cached_property
     def joint_classes(self) -> Int[np.ndarray, "N M"]:

@@ -55,6 +55,11 @@ def has_judges(dataset: Dataset) -> bool:
     return has_classes(dataset) or has_attributes(dataset)
 
 
+def has_tasks(dataset: Dataset) -> bool:
+    """Whether a data set says what its pictures are to be made into."""
+    return bool(dataset.tasks)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A row of `METRICS`.
@@ -335,6 +340,20 @@ METRICS: dict[str, Metric] = {
         resampled=True,
         by_attribute=True,
         applies=has_binary_attributes,
+    ),
+    "task/error": Metric(
+        lambda context: {name: errors.model for name, errors in context.task_errors.items()},
+        "Error of a task",
+        "mean squared error, pixels in 0..1",
+        higher_is_better=False,
+        applies=has_tasks,
+    ),
+    "task/guess": Metric(
+        lambda context: {name: errors.guess for name, errors in context.task_errors.items()},
+        "Error of a guess without learning",
+        "mean squared error, pixels in 0..1",
+        higher_is_better=False,
+        applies=has_tasks,
     ),
     "log_likelihood/joint": Metric(
         lambda context: _labelled(context.labels, context.estimates.joint.log_prob),

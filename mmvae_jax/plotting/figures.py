@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 from matplotlib.figure import Figure
 
+from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch, Dataset, take
+from mmvae_jax.data.tasks import Task
 from mmvae_jax.evaluation.chunks import MAX_ENCODED
 from mmvae_jax.evaluation.context import Context, first
 from mmvae_jax.evaluation.probe import component_mean
@@ -100,6 +102,23 @@ def conditional_figure(
     )
 
 
+def task_figure(model: Model, params: Params, key: Key[Array, ""], batch: Batch, task: Task, title: str) -> Figure:
+    """What is given, made of it, guessed without learning, and right (Wu & Goodman 2018, Figures 7 to 10)."""
+    modalities = {m.name: m for m in model.modalities}
+    given, target = modalities[task.given], modalities[task.target]
+    mask = jnp.asarray(subsets.select(given.name, model.names))
+    z = jax.jit(partial(_means, model))(params, key, batch, mask)
+    made = jax.jit(partial(model.point_estimates, names=target.name))(params, Latents(z, _private_means(model, z)))
+    guess = task.guess(given.in_units(jnp.asarray(batch.x[given.name])))
+    strips = [
+        Strip(given, np.asarray(batch.x[given.name]), f"given {given.name}"),
+        Strip(target, np.asarray(made[target.name]), f"made {target.name}", starts_group=True),
+        Strip(target, np.asarray(guess), "guess"),
+        Strip(target, np.asarray(batch.x[target.name]), "its own", starts_group=True),
+    ]
+    return strips_figure(strips, title, "made at the mean of the posterior; the guess needs no learning")
+
+
 def traversals_figure(
     model: Model, params: Params, key: Key[Array, ""], batch: Batch, columns: int = COLUMNS
 ) -> Figure:
@@ -115,12 +134,12 @@ def traversals_figure(
       batch: the tuples; the first one is traversed.
       columns: points of a traversal.
     """
-    means = np.asarray(jax.jit(partial(_means, model))(params, key, batch))
+    everything = jnp.ones(len(model.modalities), bool)
+    means = np.asarray(jax.jit(partial(_means, model))(params, key, batch, everything))
     active = np.argsort(-means.std(0), kind="stable")[: max(1, MAX_TRAVERSED // len(model.modalities))]
     z = jnp.tile(means[0], (len(active), columns, 1))
     z = z.at[np.arange(len(active)), :, active].set(jnp.linspace(-REACH, REACH, columns))
-    private = {m.name: jnp.zeros((*z.shape[:2], m.private_dim)) for m in model.modalities if m.private_dim}
-    decoded = jax.jit(model.point_estimates)(params, Latents(z, private))
+    decoded = jax.jit(model.point_estimates)(params, Latents(z, _private_means(model, z)))
     strips = [
         Strip(m, np.asarray(decoded[m.name][i]), m.name if j else f"z{dimension}\n{m.name}", starts_group=j == 0)
         for i, dimension in enumerate(active)
@@ -131,10 +150,16 @@ def traversals_figure(
     )
 
 
-def _means(model: Model, params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, "B D"]:
-    """Posterior means given all modalities, on the one host that draws."""
-    everything = jnp.ones(len(model.modalities), bool)
-    return component_mean(model, params, model.encode(params, batch), batch.present, key, everything)
+def _means(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, mask: Bool[Array, "M"]
+) -> Float[Array, "B D"]:
+    """Posterior means given some modalities, on the one host that draws."""
+    return component_mean(model, params, model.encode(params, batch), batch.present, key, mask)
+
+
+def _private_means(model: Model, z: Float[Array, "*K D"]) -> dict[str, Float[Array, "*K d"]]:
+    """Private latents at the mean of their prior."""
+    return {m.name: jnp.zeros((*z.shape[:-1], m.private_dim)) for m in model.modalities if m.private_dim}
 
 
 def _generate(
@@ -168,7 +193,7 @@ def draw_all(
       The files, in the order in which a report shows them.
     """
     model, params = context.model, context.params
-    batch_key, *keys = jax.random.split(context.key, 5)
+    batch_key, *keys = jax.random.split(context.key, 6)
     batch = examples(context.dataset, batch_key)
     source = SAMPLERS[context.settings.sampler].name
     target, others = model.names[0], model.names[1:]
@@ -180,6 +205,11 @@ def draw_all(
     for count in sorted({1, len(others)} - {0}):
         figures[f"conditional_{count}"] = lambda n=count: conditional_figure(
             model, params, keys[2], batch, others[:n], target
+        )
+    for name, task in context.dataset.tasks.items():
+        title = name.capitalize()
+        figures[f"task_{name.replace(' ', '_')}"] = lambda task=task, title=title: task_figure(
+            model, params, keys[4], batch, task, title
         )
     encoded = first(context.judged, MAX_ENCODED)
     figures["traversals"] = lambda: traversals_figure(model, params, keys[3], encoded)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvae_jax.data.celeba import ATTRIBUTES, IMAGES, PARTITION, read_celeba
+from mmvae_jax.data.celeba import ATTRIBUTES, IMAGES, LANDMARKS, PARTITION, read_celeba
 from mmvae_jax.errors import UserError
 
 HALVES = {"000001.jpg": "0", "000002.jpg": "0", "000003.jpg": "1", "000007.jpg": "2", "000009.jpg": "0"}
@@ -63,6 +63,22 @@ def test_faces_and_their_attributes_of_both_halves(folder):
     assert train.present.tolist() == [[False, True, False], [False, False, True], [True, True, True]]
     assert test.present.tolist() == [[True, False, False]]
     assert read(folder.parent)[1].present.tolist() == test.present.tolist()
+
+
+def test_landmarks_are_in_widths_of_what_is_cut_out(folder, replaced):
+    assert read(folder)[0].landmarks is None
+    points = "15 35  163 183  89 109  15 183  163 35"
+    columns = " ".join(
+        f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+    )
+    (folder / LANDMARKS).write_text(f"5\n{columns}\n" + "".join(f"{file} {points}\n" for file in HALVES))
+    train, test = read(folder)
+    assert train.landmarks is not None and test.landmarks is not None and train.landmarks.shape == (3, 5, 2)
+    np.testing.assert_allclose(test.landmarks, [[(0, 0), (1, 1), (0.5, 0.5), (0, 1), (1, 0)]])
+    with replaced(folder / LANDMARKS, lambda text: text.replace("000009.jpg 15", "000009.jpg left")):
+        fails(folder, "two numbers for each of five landmarks")
+    with replaced(folder / LANDMARKS, lambda text: text.replace("000009.jpg", "000010.jpg")):
+        fails(folder, r"list_landmarks_align_celeba\.txt has no row of 000009\.jpg")
 
 
 def test_what_is_wrong_with_the_files_is_told(folder, replaced):

@@ -29,7 +29,7 @@ def test_attributes_go_together_as_those_of_faces():
 def test_every_attribute_shows(name):
     """A face that has it is another one than the same face without it, in more than a few pixels."""
     plain = dict.fromkeys(ATTRIBUTES, False)
-    without, with_it = (draw_face(plain | {name: shown}, 64, np.random.default_rng(1)) for shown in (False, True))
+    without, with_it = (draw_face(plain | {name: shown}, 64, np.random.default_rng(1))[0] for shown in (False, True))
     changed = np.abs(without.astype(int) - with_it).max(-1) > 25
     assert 18 <= changed.sum() <= 64 * 64 / 3
     # All in the face or the hair around it, none at the picture's edge.

@@ -20,9 +20,13 @@ def paths(tmp_path):
     return made
 
 
-def read(paths, cache, size=5, crop: int | None = 5, skip_corrupt=False):
+def read(paths, cache, size=5, crop: int | None = 5, skip_corrupt=False, prepare=None):
     lines = []
-    return read_photographs(paths, size, cache, crop, skip_corrupt, lines.append), lines
+    return read_photographs(paths, size, cache, crop, skip_corrupt, lines.append, prepare), lines
+
+
+def with_inverse(picture):
+    return np.concatenate([picture, 255 - picture], -1)
 
 
 def test_the_middle_is_cut_out():
@@ -60,6 +64,13 @@ def test_other_files_crops_and_sizes_are_decoded_again(paths, tmp_path):
     assert (changed.images[2] == [1, 2, 3]).all() and not (first.images[2] == [1, 2, 3]).all()
     assert read(paths, tmp_path / "cache", size=3)[0].images.shape == (5, 3, 3, 3)
     assert not np.array_equal(read(paths, tmp_path / "cache", crop=None)[0].images, changed.images)
+
+
+def test_what_is_made_of_them_is_kept_beside_them(paths, tmp_path):
+    plain, _ = read(paths, tmp_path / "cache")
+    for _ in range(2):
+        found, _ = read(paths, tmp_path / "cache", prepare=with_inverse)
+        np.testing.assert_array_equal(found.images, np.concatenate([plain.images, 255 - plain.images], -1))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "no description", "other description"])
