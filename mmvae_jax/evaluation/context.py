@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -209,8 +209,8 @@ class Context:
         """The classifiers of pictures, of classes where there are some, else of attributes."""
         if self.dataset.num_classes >= 2:
             return {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
-        readers = {name: self.readers[name] for name in self._pictured}
-        return {name: Extractor(found.module.network, found.params["network"]) for name, found in readers.items()}
+        heads: dict[str, Any] = {name: self.readers[name] for name in self._pictured}
+        return {name: Extractor(found.module.network, found.params["network"]) for name, found in heads.items()}
 
     @cached_property
     def inception_pictures(self) -> PictureFeatures | None:
