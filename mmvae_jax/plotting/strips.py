@@ -19,8 +19,8 @@ from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK
 CELL_INCHES = 0.62
 MARGIN = 0.03
 GROUP_GAP = 0.28
-LINE = 12  # letters in a line of text, twice as many where a text has more than LONG
-LONG = 60
+LINE = 12  # letters in a line of text
+LONG, LONG_LINE = 60, 16  # where a text has more letters than LONG
 LINE_POINTS = 1.3  # of a line, in sizes of its letters
 LABEL_INCHES = 1.1  # at least
 LABEL_SIZE = 8
@@ -122,7 +122,7 @@ def _texts(strip: Strip) -> list[str]:
     if not strip.modality.discrete:
         rows = [np.flatnonzero(row > 0.5) for row in rows]
     texts = [symbols_to_text(row, symbols).strip() for row in rows]
-    line = LINE if max(map(len, texts)) <= LONG else 2 * LINE
+    line = LINE if max(map(len, texts)) <= LONG else LONG_LINE
     return [textwrap.fill(text, line) if len(text) > line else text for text in texts]
 
 
