@@ -7,8 +7,8 @@
     python -m experiments.celeba_attributes --model=mvae --preset=paper_19 --data=<folder with celeba/>
 
 `--split-attributes` makes it the paper's MVAE19, with nineteen modalities and k random subsets in a step. Figure 5 is
-over the probability that a modality is kept: 1 - `--drop`. Without --data drawn faces take CelebA's place: they are
-called celeba_stand_in wherever their numbers appear, and these do not compare with the paper's.
+over the probability that a modality is kept: 1 - `--drop`. Without --data drawn faces take CelebA's place: a run's
+report calls them a stand-in for CelebA, and their numbers do not compare with the paper's.
 Expected (Table 1, all of CelebA): log p(x) of the picture near -6237 nats, of everything 4 below it.
 """
 

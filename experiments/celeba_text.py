@@ -4,8 +4,8 @@
     python -m experiments.celeba_text --model=mopoe --data=<folder with celeba/>
     python -m experiments.celeba_text --model=mopoe --preset=paper --data=<folder with celeba/>
 
-Without --data drawn faces with the 18 attributes of Wu & Goodman (2018) take the place of CelebA and its 40: they are
-called celeba_stand_in wherever their numbers appear, and these do not compare with the paper's.
+Without --data drawn faces with the 18 attributes of Wu & Goodman (2018) take the place of CelebA and its 40: a run's
+report calls them a stand-in for CelebA, and their numbers do not compare with the paper's.
 Expected (Table 5, all of CelebA): mean average precision 0.40 of the attributes told from the latent of the picture,
 0.43 of those that pictures show which are generated from text.
 """

@@ -90,7 +90,7 @@ def test_the_report_has_a_table_of_attributes_and_the_papers_numbers(of_text):
     page = (of_text / "report.html").read_text()
     table = page.partition("Metrics by attribute")[2].partition("</section>")[0]
     assert table.count("<tr>") == 1 + len(ATTRIBUTES) and "Average precision, generated, text → image" in table
-    assert "Average precision by chance" in page and "MoPoE paper" in page and "celeba_stand_in" in page
+    assert "Average precision by chance" in page and "MoPoE paper" in page and "stand-in for CelebA" in page
     assert "latent_each" not in page
 
 
