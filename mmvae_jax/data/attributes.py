@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Array, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-Read = Callable[[Array], Int[Array, "B A"]]
+Read = Callable[[Array], Int[Array, "B A"] | Float[Array, "B A"]]
+# What the values of an attribute are called that is there or not.
+PRESENCE = ("absent", "present")
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +18,9 @@ class Attributes:
     Attributes:
       values: attribute -> what its values are called, in the order of their class indices.
       read: modality -> function that reads all attributes off its x [B, *shape], exactly: class indices [B, A], -1
-        where there is nothing to read, as in a sentence that says something else. At least one; of real tuples all say
-        the same. The attributes of every other modality, such as pictures, are told by classifiers trained on those.
+        where there is nothing to read, as in a sentence that says something else; or floats, the probability that each
+        is present. At least one; of real tuples all say the same. The attributes of every other modality, such as
+        pictures, are told by a classifier trained on it.
     """
 
     values: Mapping[str, tuple[str, ...]]
@@ -25,4 +29,9 @@ class Attributes:
     def of(self, x: Mapping[str, Array]) -> Int[Array, "B A"]:
         """The attributes of real tuples."""
         name, read = next(iter(self.read.items()))
-        return read(x[name])
+        return read(x[name]).astype(jnp.int32)
+
+    @property
+    def binary(self) -> bool:
+        """Whether each of them is there or not."""
+        return all(values == PRESENCE for values in self.values.values())

@@ -20,9 +20,9 @@ def predictions(
     key: Key[Array, ""],
     batch: Batch,
     subset_masks: Bool[np.ndarray, "S M"],
-    target: str,
-) -> Num[np.ndarray, "S B *shape"]:
-    """The mean (mode, for class indices) of p(x_m|z) at the mean of q(z|X_A), of every subset A and tuple.
+    targets: tuple[str, ...],
+) -> dict[str, Num[np.ndarray, "S B *shape"]]:
+    """The mean (mode, for class indices) of p(x_m|z) at the mean of q(z|X_A), of every target, subset A and tuple.
 
     Of a mixture it is the mean of one component for each tuple, as for the linear probe; a private latent is at the
     mean of its prior.
@@ -33,14 +33,15 @@ def predictions(
       key: PRNG key.
       batch: the tuples.
       subset_masks: the subsets A, [S, M].
-      target: the modality, m.
+      targets: the modalities, m.
     """
     masks = jnp.asarray(subset_masks)
     pieces = [
-        np.asarray(_predicted(model, target, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks))
+        _predicted(model, targets, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks)
         for chunk in chunks(batch, min(MAX_ENCODED, decoded_at_once(model, params)))
     ]
-    return np.concatenate(pieces, 1)[:, : len(batch.label)]
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *pieces)
+    return {name: found[:, : len(batch.label)] for name, found in whole.items()}
 
 
 def matches(
@@ -63,12 +64,17 @@ def matches(
 
 @on_all_devices(static=(0, 1))
 def _predicted(
-    model: Model, target: str, params: Params, key: Key[Array, ""], batch: Batch, masks: Bool[Array, "S M"]
-) -> Num[Array, "S B *shape"]:
+    model: Model,
+    targets: tuple[str, ...],
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    masks: Bool[Array, "S M"],
+) -> dict[str, Num[Array, "S B *shape"]]:
     mean = partial(component_mean, model, params, model.encode(params, batch), batch.present, key)
     private = {m.name: jnp.zeros((len(batch.label), m.private_dim)) for m in model.modalities if m.private_dim}
 
-    def of_subset(mask: Bool[Array, "M"]) -> Num[Array, "B *shape"]:
-        return model.point_estimates(params, Latents(mean(mask), private), target)[target]
+    def of_subset(mask: Bool[Array, "M"]) -> dict[str, Num[Array, "B *shape"]]:
+        return model.point_estimates(params, Latents(mean(mask), private), targets)
 
     return jax.lax.map(of_subset, masks)

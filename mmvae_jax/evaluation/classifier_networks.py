@@ -7,9 +7,33 @@ pixels in 0..1, class indices as they are.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from mmvae_jax.networks.layers import Conv, images, planes
+
+# The logit of a value that an attribute does not have: finite, so that none of it times nothing is none.
+NEVER = -1e9
+
+
+class AttributeHeads(nn.Module):
+    """The outputs of a classifier as the logits of several attributes, `NEVER` beyond an attribute's values.
+
+    Attributes:
+      network: puts out as many logits as all attributes have values.
+      values: how many each attribute has.
+    """
+
+    network: nn.Module
+    values: tuple[int, ...]
+
+    def __call__(self, x: Num[Array, "B ..."], train: bool = False) -> Float[Array, "B A N"]:
+        """Logits of all attributes."""
+        logits = jnp.split(self.network(x, train), np.cumsum(self.values)[:-1], -1)
+        most = max(self.values)
+        widths = [((0, 0), (0, most - count)) for count in self.values]
+        padded = [jnp.pad(each, width, constant_values=NEVER) for each, width in zip(logits, widths, strict=True)]
+        return jnp.stack(padded, 1)
 
 
 class ImageClassifier(nn.Module):

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import chunks
-from mmvae_jax.evaluation.classifier_networks import default_network
+from mmvae_jax.evaluation.classifier_networks import NEVER, AttributeHeads, default_network
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
 
 MAX_ROUND = 8192
@@ -101,6 +101,7 @@ def trained_classifiers(
     report: Report = print,
     networks: Mapping[str, nn.Module] | None = None,
     pixels: Collection[str] | None = None,
+    attributes: tuple[int, ...] = (),
 ) -> dict[str, Classifier]:
     """One classifier for every modality: from the cache where it is there, else trained and cached.
 
@@ -114,15 +115,18 @@ def trained_classifiers(
       report: gets a line for every classifier.
       networks: modality -> Linen module(x, train) -> logits, in place of the default for the modality's kind of data.
       pixels: modalities whose uint8 data are pixels, which the model scales to 0..1; default all.
+      attributes: of a data set whose labels are those of several attributes, [B, A], the number of values of each: one
+        network tells all of them, trained by the sum of their cross-entropies.
     """
     settings, networks = settings or ClassifierSettings(), networks or {}
     pixels = dataset.modalities if pixels is None else pixels
     sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024)).x
     kinds = {}
     for name in dataset.modalities:
-        default = partial(default_network, sample[name], dataset.num_classes, settings.dropout)
-        kinds[name] = _Kind(networks.get(name) or default(), name in pixels)
-    paths = {name: _cache_path(cache_dir, dataset, name, kind, settings) for name, kind in kinds.items()}
+        default = partial(default_network, sample[name], sum(attributes) or dataset.num_classes, settings.dropout)
+        network = networks.get(name) or default()
+        kinds[name] = _Kind(AttributeHeads(network, attributes) if attributes else network, name in pixels)
+    paths = {name: _cache_path(cache_dir, dataset, name, kind, settings, attributes) for name, kind in kinds.items()}
     params = {name: load_parameters(path, _shapes(kinds[name], sample[name]), report) for name, path in paths.items()}
     missing = {name: kinds[name] for name, found in params.items() if found is None}
     if missing:
@@ -150,7 +154,7 @@ class _Kind(NamedTuple):
         return x.astype(jnp.float32) / 255 if self.pixels else x.astype(jnp.float32)
 
 
-def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T"]:
+def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T *A"]:
     right = []
     for chunk in chunks(test, MAX_CLASSIFIED):
         classes = classify(kind.module, params, kind.in_units(chunk.batch.x[name]))
@@ -196,15 +200,14 @@ def _steps(
     total: int,
     state: _State,
     x: Num[Array, "steps B ..."],
-    label: Int[Array, "steps B"],
+    label: Int[Array, "steps B *A"],
     key: Key[Array, ""],
 ) -> _State:
     optimizer = _optimizer(settings, total)
 
     def loss(params: Any, x: Array, label: Array, key: Key[Array, ""]) -> Float[Array, ""]:
         logits: Any = kind.module.apply({"params": params}, x, True, rngs={"dropout": key})
-        targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), settings.label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean()
+        return jnp.sum(_cross_entropy(logits, label, settings.label_smoothing)) / len(x)
 
     def step(state: _State, data: tuple[Array, Array]) -> tuple[_State, None]:
         x, label = data
@@ -217,6 +220,14 @@ def _steps(
         return _State(params, average, optimizer_state, state.step + 1), None
 
     return jax.lax.scan(step, state, (x, label))[0]
+
+
+def _cross_entropy(logits: Float[Array, "B *A N"], label: Int[Array, "B *A"], smoothing: float) -> Float[Array, "B *A"]:
+    """Of labels that are smoothed over the values that there are."""
+    known = logits > NEVER / 2
+    even = known / known.sum(-1, keepdims=True)
+    targets = (1 - smoothing) * jax.nn.one_hot(label, logits.shape[-1]) + smoothing * even
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def _augment(x: Num[Array, "B ..."], key: Key[Array, ""]) -> Num[Array, "B ..."]:
@@ -240,7 +251,14 @@ def _distorted(x: Num[Array, "H W C"], key: Key[Array, ""]) -> Num[Array, "H W C
     return x[source[..., 0], source[..., 1]]
 
 
-def _cache_path(folder: Path | str, dataset: Dataset, modality: str, kind: _Kind, settings: ClassifierSettings) -> Path:
+def _cache_path(
+    folder: Path | str,
+    dataset: Dataset,
+    modality: str,
+    kind: _Kind,
+    settings: ClassifierSettings,
+    attributes: tuple[int, ...],
+) -> Path:
     identity = {
         "version": _VERSION,
         "data": dataset.train.identity,
@@ -250,6 +268,7 @@ def _cache_path(folder: Path | str, dataset: Dataset, modality: str, kind: _Kind
         "pixels": kind.pixels,
         "settings": asdict(settings),
     }
+    identity |= {"attributes": attributes} if attributes else {}
     return cache_path(folder, f"classifier-{dataset.name}-{modality}", identity)
 
 

@@ -1,23 +1,29 @@
 """Coherence: whether what is generated shows the class that it should."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES, chunks, decoded_at_once
-from mmvae_jax.evaluation.classifiers import Classifier, classify
+from mmvae_jax.evaluation.classifiers import Classifier
 from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import on_all_devices, split_over_devices
 
 Modules = tuple[nn.Module, ...]
+Judge = Callable[[Any], Array]
+
+
+def most_likely(logits: Float[Array, "*B N"]) -> Int[Array, "*B"]:
+    """The class that a classifier sees."""
+    return jnp.argmax(logits, -1)
 
 
 def subset_matches(
@@ -41,14 +47,37 @@ def subset_matches(
       subset_masks: the subsets, [S, M].
       classifiers: for every modality.
     """
+    return judged(model, params, key, batch, subset_masks, classifiers) == np.asarray(batch.label)[..., None]
+
+
+def judged(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    batch: Batch,
+    subset_masks: Bool[np.ndarray, "S M"],
+    classifiers: Mapping[str, Classifier],
+    judge: Judge = most_likely,
+) -> Shaped[np.ndarray, "S B *A M"]:
+    """What every modality generated from every subset shows, by the logits of its classifier.
+
+    Args:
+      model: any model.
+      params: its parameters.
+      key: PRNG key; the same key judges the same generations.
+      batch: test tuples.
+      subset_masks: the subsets, [S, M].
+      classifiers: for every modality.
+      judge: what their logits [..., N] come down to.
+    """
     modules, weights = _split(model, classifiers)
     masks = jnp.asarray(subset_masks)
-    matches = []
+    found = []
     for chunk in chunks(batch, min(MAX_EXAMPLES, decoded_at_once(model, params))):
         chunk_key = jax.random.fold_in(key, chunk.index)
-        classes = _conditional_classes(model, modules, params, weights, chunk_key, chunk.batch, masks)
-        matches.append(np.asarray(classes == chunk.batch.label[..., None])[:, : chunk.size])
-    return np.concatenate(matches, 1)
+        shown = _conditional(model, modules, judge, params, weights, chunk_key, chunk.batch, masks)
+        found.append(np.asarray(shown)[:, : chunk.size])
+    return np.concatenate(found, 1)
 
 
 def joint_classes(
@@ -104,29 +133,31 @@ def _split(model: Model, classifiers: Mapping[str, Classifier]) -> tuple[Modules
     return modules, {name: classifiers[name].params for name in model.names}
 
 
-def _classes(
-    model: Model, modules: Modules, params: Params, weights: dict[str, Any], latents: Latents
-) -> Int[Array, "B *A M"]:
-    shown = model.point_estimates(params, latents)
-    found = [classify(module, weights[name], shown[name]) for module, name in zip(modules, model.names, strict=True)]
-    return jnp.stack(found, -1)
+def _shown(
+    model: Model, modules: Modules, judge: Judge, params: Params, weights: dict[str, Any], latents: Latents
+) -> Shaped[Array, "B *A M"]:
+    x = model.point_estimates(params, latents)
+    pairs = zip(modules, model.names, strict=True)
+    return jnp.stack([judge(module.apply({"params": weights[name]}, x[name])) for module, name in pairs], -1)
 
 
-@on_all_devices(static=(0, 1))
-def _conditional_classes(
+@on_all_devices(static=(0, 1, 2))
+def _conditional(
     model: Model,
     modules: Modules,
+    judge: Judge,
     params: Params,
     weights: dict[str, Any],
     key: Key[Array, ""],
     batch: Batch,
     masks: Bool[Array, "S M"],
-) -> Int[Array, "S B *A M"]:
+) -> Shaped[Array, "S B *A M"]:
     codes = model.encode(params, batch)
 
-    def one(arguments: tuple[Array, Array]) -> Int[Array, "B *A M"]:
+    def one(arguments: tuple[Array, Array]) -> Shaped[Array, "B *A M"]:
         subset_key, mask = arguments
-        return _classes(model, modules, params, weights, model.draw(params, codes, batch.present, mask, subset_key))
+        latents = model.draw(params, codes, batch.present, mask, subset_key)
+        return _shown(model, modules, judge, params, weights, latents)
 
     return jax.lax.map(one, (jax.random.split(key, len(masks)), masks))
 
@@ -142,4 +173,4 @@ def _joint_classes(
     sampler: Density | None,
 ) -> Int[Array, "N *A M"]:
     latents = split_over_devices(model.draw_prior(params, key, size, sampler))
-    return _classes(model, modules, params, weights, latents)
+    return _shown(model, modules, most_likely, params, weights, latents)

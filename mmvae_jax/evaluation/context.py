@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from mmvae_jax.data.batching import Batch, Dataset, Split, take
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.accuracy import predictions
 from mmvae_jax.evaluation.annealing import annealed_estimates
-from mmvae_jax.evaluation.attributes import attribute_matches, trained_readers
+from mmvae_jax.evaluation.attributes import attribute_matches, attribute_scores, trained_readers
+from mmvae_jax.evaluation.average_precision import Precisions, precisions
 from mmvae_jax.evaluation.chunks import MAX_EXAMPLES
 from mmvae_jax.evaluation.classifiers import Classifier, trained_classifiers
 from mmvae_jax.evaluation.coherence import joint_classes, subset_matches
@@ -27,6 +28,7 @@ from mmvae_jax.evaluation.inception import AT_ONCE, inception
 from mmvae_jax.evaluation.likelihood import SubsetEstimates, subset_estimates
 from mmvae_jax.evaluation.overlap import Manifold, Overlap, overlap
 from mmvae_jax.evaluation.picture_features import Extractor, PictureFeatures, picture_features, pictured
+from mmvae_jax.evaluation.probe import probe_scores
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
@@ -176,6 +178,19 @@ class Context:
         return attribute_matches(self.model, self.params, key, self.judged, self.masks, self.attributes, self.readers)
 
     @cached_property
+    def precisions(self) -> Precisions:
+        """Average precisions of binary attributes, told from latents and read off what is generated."""
+        attributes, judged, fitted = self.attributes, self.judged, self.fitted
+        key, seeds = jax.random.fold_in(self.keys.train, 1), jax.random.fold_in(self.keys.coherence, 4)
+        has = np.asarray(attributes.of(fitted.x)) == 1
+        latent = probe_scores(self.model, self.params, key, fitted, judged, self.masks, has)
+        key = jax.random.split(self.keys.coherence)[0]
+        generated = attribute_scores(self.model, self.params, key, judged, self.masks, self.readers)
+        scores = {**dict(zip(self.labels, latent, strict=True)), **generated}
+        truth, seed = np.asarray(attributes.of(judged.x)) == 1, int(jax.random.randint(seeds, (), 0, 2**31 - 1))
+        return precisions(scores, truth, list(attributes.values), seed)
+
+    @cached_property
     def task_errors(self) -> dict[str, TaskErrors]:
         """How far the model's pictures and a guess's are from what they should be, by task."""
         key = jax.random.fold_in(self.key, 4)
@@ -184,12 +199,13 @@ class Context:
             for name, task in self.dataset.tasks.items()
         }
 
+    @cached_property
     def told(self) -> dict[str, list[list[str]]]:
         """Sentences that every subset of the test tuples' modalities says, by the modality that is told."""
         key = jax.random.fold_in(self.key, 3)
         found = {}
         for name in self.dataset.sentences:
-            rows = predictions(self.model, self.params, key, self.judged, self.masks, name)
+            rows = predictions(self.model, self.params, key, self.judged, self.masks, (name,))[name]
             found[name] = [self._texts(name, each) for each in rows]
         return found
 
@@ -217,8 +233,15 @@ class Context:
         """Test pictures and generated ones as the last layers of the classifiers see them; None without any."""
         if not self._pictured:
             return None
-        judges = {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
-        return self._features(judges, MAX_EXAMPLES)
+        return self._features(self._judges, MAX_EXAMPLES)
+
+    @property
+    def _judges(self) -> dict[str, Extractor]:
+        """The classifiers of pictures, of classes where there are some, else of attributes."""
+        if self.dataset.num_classes >= 2:
+            return {name: Extractor(found.module, found.params) for name, found in self.classifiers.items()}
+        heads: dict[str, Any] = {name: self.readers[name] for name in self._pictured}
+        return {name: Extractor(found.module.network, found.params["network"]) for name, found in heads.items()}
 
     @cached_property
     def inception_pictures(self) -> PictureFeatures | None:

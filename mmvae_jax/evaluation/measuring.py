@@ -38,7 +38,7 @@ def evaluate(
       model: any model of the data set's modalities.
       params: its parameters.
       dataset: incomplete test tuples are left out; of a data set without classes (`num_classes` < 2) only the
-        log-likelihoods are measured.
+        log-likelihoods are measured, and what it says of attributes.
       key: PRNG key; the same key gives the same numbers.
       settings: the sizes of everything.
       cache_dir: where the classifiers are kept.

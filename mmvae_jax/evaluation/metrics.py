@@ -52,6 +52,16 @@ def has_captions(dataset: Dataset) -> bool:
     return dataset.captioned is not None and has_classes(dataset)
 
 
+def has_binary_attributes(dataset: Dataset) -> bool:
+    """Whether these are all there or not, as what faces wear."""
+    return dataset.attributes is not None and dataset.attributes.binary
+
+
+def has_judges(dataset: Dataset) -> bool:
+    """Whether classifiers of its modalities are trained, of classes or of attributes."""
+    return has_classes(dataset) or has_attributes(dataset)
+
+
 def has_tasks(dataset: Dataset) -> bool:
     """Whether a data set says what its pictures are to be made into."""
     return bool(dataset.tasks)
@@ -77,6 +87,7 @@ class Metric:
       higher_is_better: which way models are ranked.
       resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
         equally many and of the same examples for all labels, whose deviation is its standard error.
+      by_attribute: its labels end in an attribute, a row each in tables.
       applies: whether a data set has what it needs.
       family: title of the columns that it shares with others, where its labels have targets.
       remark: what to say, in words, of a mean; "" for nothing.
@@ -90,6 +101,7 @@ class Metric:
     fraction: bool = False
     higher_is_better: bool = True
     resampled: bool = False
+    by_attribute: bool = False
     applies: Callable[[Dataset], bool] = _always
     family: str = ""
     remark: Callable[[float], str] = lambda mean: ""
@@ -121,20 +133,24 @@ def _coherence(context: Context, own: bool) -> Values:
 
 def _accuracy(context: Context) -> Values:
     """Of labels, of whole sentences, and of other strings digit by digit, given subsets without them."""
-    model, test = context.model, context.judged
-    key, found = jax.random.fold_in(context.key, 3), dict(_exact(context))
-    for m, modality in enumerate(model.modalities):
-        masks = context.masks[~context.masks[:, m]]
-        if modality.name in context.dataset.sentences or not modality.discrete or not len(masks):
+    model, test, key = context.model, context.judged, jax.random.fold_in(context.key, 3)
+    labels = tuple(m.name for m in model.modalities if m.discrete and m.shape == ())
+    sentences = context.dataset.sentences
+    strings = [(m.name,) for m in model.modalities if m.row.autoregressive and m.name not in sentences]
+    found = dict(_exact(context))
+    # All labels at once, whose decoders cost little beside the encoders of everything.
+    for targets in (labels, *strings):
+        columns = [model.names.index(name) for name in targets]
+        masks = context.masks[~context.masks[:, columns].all(1)]
+        if not len(masks):
             continue
-        if modality.shape != () and not modality.row.autoregressive:
-            continue
-        told = predictions(model, context.params, key, test, masks, modality.name)
-        truth = np.asarray(test.x[modality.name])
-        for mask, each in zip(masks, told, strict=True):
-            label = f"{subsets.label(mask, model.names)}->{modality.name}"
-            places = matches(each, truth, model.classes[modality.name] - 1)
-            found |= {label + place: right for place, right in places.items()}
+        told = predictions(model, context.params, key, test, masks, targets)
+        for m, name in zip(columns, targets, strict=True):
+            truth, end = np.asarray(test.x[name]), model.classes[name] - 1
+            for mask, each in zip(masks, told[name], strict=True):
+                places = {} if mask[m] else matches(each, truth, end)
+                label = f"{subsets.label(mask, model.names)}->{name}"
+                found |= {label + place: right for place, right in places.items()}
     return found
 
 
@@ -168,16 +184,24 @@ def _synergy(context: Context) -> Values:
     return _labelled(context.labels, reassembly_matches(model, params, draw_key, test, context.masks, join, oracle))
 
 
-def _by_attribute(context: Context, found: Mapping[str, Shaped[np.ndarray, "N A"]]) -> Values:
+def _by_attribute(names: Iterable[str], found: Mapping[str, Shaped[np.ndarray, "N A"]]) -> Values:
     """One label an attribute."""
-    names = context.attributes.values
     return {f"{label}/{name}": each[:, a] for label, each in found.items() for a, name in enumerate(names)}
 
 
 def _readers(context: Context) -> Values:
     """Of those that are trained."""
     exact = context.attributes.read
-    return _by_attribute(context, {name: each.right for name, each in context.readers.items() if name not in exact})
+    right = {name: each.right for name, each in context.readers.items() if name not in exact}
+    return _by_attribute(context.attributes.values, right)
+
+
+def _precisions(context: Context, generated: bool) -> Values:
+    return {label: each.mean(1) for label, each in _of(context.precisions.found, generated).items()}
+
+
+def _precisions_each(context: Context, generated: bool) -> Values:
+    return _by_attribute(context.precisions.names, _of(context.precisions.found, generated))
 
 
 def _joint_attributes(context: Context) -> Values:
@@ -309,12 +333,65 @@ METRICS: dict[str, Metric] = {
         applies=has_attributes,
     ),
     "attributes/each": Metric(
-        lambda context: _by_attribute(context, context.attribute_matches),
+        lambda context: _by_attribute(context.attributes.values, context.attribute_matches),
         "Attributes, one by one",
         "fraction with the attribute right",
-        by_subset=True,
+        by_attribute=True,
         fraction=True,
         applies=has_attributes,
+    ),
+    "average_precision/latent": Metric(
+        lambda context: _precisions(context, generated=False),
+        "Average precision of latents",
+        "mean over attributes, logistic regression",
+        by_size=True,
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/generated": Metric(
+        lambda context: _precisions(context, generated=True),
+        "Average precision of generations",
+        "mean over attributes, as they are read",
+        by_size=True,
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/chance": Metric(
+        lambda context: {"": context.precisions.chance.mean(1)} if context.precisions.names else {},
+        "Average precision by chance",
+        "mean frequency of the attributes",
+        fraction=True,
+        resampled=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/frequency": Metric(
+        lambda context: {name: context.precisions.chance[:, a] for a, name in enumerate(context.precisions.names)},
+        "Frequency",
+        "fraction that has it",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/latent_each": Metric(
+        lambda context: _precisions_each(context, generated=False),
+        "Average precision, latent",
+        "logistic regression",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
+    ),
+    "average_precision/generated_each": Metric(
+        lambda context: _precisions_each(context, generated=True),
+        "Average precision, generated",
+        "as it is read",
+        fraction=True,
+        resampled=True,
+        by_attribute=True,
+        applies=has_binary_attributes,
     ),
     "task/error": Metric(
         lambda context: {name: errors.model for name, errors in context.task_errors.items()},
@@ -442,7 +519,7 @@ METRICS: dict[str, Metric] = {
         by_size=True,
         higher_is_better=False,
         resampled=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "precision/conditional": Metric(
         lambda context: _precision(context, conditional=True),
@@ -450,7 +527,7 @@ METRICS: dict[str, Metric] = {
         "fraction of generated among real ones",
         by_size=True,
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "recall/conditional": Metric(
         lambda context: _recall(context, conditional=True),
@@ -458,7 +535,7 @@ METRICS: dict[str, Metric] = {
         "fraction of real among generated ones",
         by_size=True,
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "FD/unconditional": Metric(
         lambda context: _of(context.distances, conditional=False),
@@ -466,21 +543,21 @@ METRICS: dict[str, Metric] = {
         "Fréchet distance, features of our classifiers",
         higher_is_better=False,
         resampled=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "precision/unconditional": Metric(
         lambda context: _precision(context, conditional=False),
         "Precision of unconditional pictures",
         "fraction of generated among real ones",
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "recall/unconditional": Metric(
         lambda context: _recall(context, conditional=False),
         "Recall of unconditional pictures",
         "fraction of real among generated ones",
         fraction=True,
-        applies=has_classes,
+        applies=has_judges,
     ),
     "FID/conditional": Metric(
         lambda context: _of(context.inception_distances, conditional=True),
@@ -509,6 +586,7 @@ METRICS: dict[str, Metric] = {
         "Classifier of an attribute",
         "accuracy on test data",
         fraction=True,
+        by_attribute=True,
         applies=has_attributes,
     ),
 }

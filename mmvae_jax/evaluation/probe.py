@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax.data.batching import Batch
@@ -61,8 +61,49 @@ def told(
     """
     if (labels == labels[0]).all():  # scikit-learn refuses a single class
         return np.full(len(held_out), labels[0])
-    fitted = LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000).fit(features.astype(np.float64), labels)
-    return fitted.predict(held_out.astype(np.float64))
+    return _fitted(features, labels).predict(held_out.astype(np.float64))
+
+
+def probe_scores(
+    model: Model,
+    params: Params,
+    key: Key[Array, ""],
+    train: Batch,
+    test: Batch,
+    subset_masks: Bool[np.ndarray, "S M"],
+    attributes: Bool[np.ndarray, "B A"],
+) -> Float[np.ndarray, "S T A"]:
+    """How far each test tuple is on the side of each attribute, by one logistic regression a subset and attribute.
+
+    They are fitted, as in `probe_matches`, on the posterior means of training tuples.
+
+    Args:
+      model: any model.
+      params: its parameters.
+      key: PRNG key.
+      train: training tuples.
+      test: test tuples.
+      subset_masks: the subsets.
+      attributes: which of them the training tuples have.
+    """
+    train_key, test_key = jax.random.split(key)
+    features = posterior_means(model, params, train_key, train, subset_masks)
+    held_out = posterior_means(model, params, test_key, test, subset_masks)
+    return np.stack(
+        [np.stack([_sides(a, has, b) for has in attributes.T], 1) for a, b in zip(features, held_out, strict=True)]
+    )
+
+
+def _sides(
+    features: Float[np.ndarray, "B D"], has: Bool[np.ndarray, "B"], held_out: Float[np.ndarray, "T D"]
+) -> Float[np.ndarray, "T"]:
+    if (has == has[0]).all():
+        return np.zeros(len(held_out))
+    return _fitted(features, has).decision_function(held_out.astype(np.float64))
+
+
+def _fitted(features: Float[np.ndarray, "B D"], labels: Shaped[np.ndarray, "B"]) -> LogisticRegression:
+    return LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000).fit(features.astype(np.float64), labels)
 
 
 @on_all_devices(static=(0,))

@@ -35,7 +35,8 @@ def task_errors(model: Model, params: Params, key: Key[Array, ""], batch: Batch,
       batch: the tuples.
       task: what is made of what.
     """
-    made = predictions(model, params, key, batch, subsets.select(task.given, model.names)[None], task.target)[0]
+    masks = subsets.select(task.given, model.names)[None]
+    (made,) = predictions(model, params, key, batch, masks, (task.target,))[task.target]
     modalities = {m.name: m for m in model.modalities}
     given, truth = (modalities[name].in_units(jnp.asarray(batch.x[name])) for name in (task.given, task.target))
     return TaskErrors(_squared(task, made, truth), _squared(task, task.guess(given), truth))

@@ -1,11 +1,12 @@
 """Evidence lower bounds of one joint posterior: ELBO, powerset ELBO, MVAE's sum of ELBOs, mmJSD and MVTCAE."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
@@ -96,11 +97,35 @@ def mvae(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: 
     keys = jax.random.split(draw_key, len(masks))
     z = jax.vmap(lambda k, q: draw(k, q, "stratified").z[0])(keys, posteriors)
     private = draw_private(model, codes, private_key, (len(masks),))
-    log_likelihoods = model.log_likelihoods(params, z, batch, private.z) * masks[:, None, :]
+    # A modality is decoded for the subsets that may hold it: most of many modalities' do not.
+    may_hold = np.concatenate([fixed, np.ones((options.random_subsets, m), bool)])
+    log_likelihoods = jnp.stack(
+        [
+            _sum_over_subsets(model, params, name, np.flatnonzero(may_hold[:, i]), z, batch, private.z, masks[:, i])
+            for i, name in enumerate(model.names)
+        ],
+        -1,
+    )
     kl = jnp.sum(jax.vmap(component_kls, (0, None))(posteriors, model.generative_prior(params)), axis=0)
     private_kl = private.kl @ jnp.sum(masks, axis=0).astype(float)
     penalties = {"kl": (beta, kl), "kl_private": (beta * options.beta_style, private_kl)}
-    return total(model, jnp.sum(log_likelihoods, axis=0), penalties)
+    return total(model, log_likelihoods, penalties)
+
+
+def _sum_over_subsets(
+    model: Model,
+    params: Params,
+    name: str,
+    rows: Int[np.ndarray, "r"],
+    z: Float[Array, "R B D"],
+    batch: Batch,
+    private: Mapping[str, Float[Array, "R B _"]],
+    held: Bool[Array, "R"],
+) -> Float[Array, "B"]:
+    """log p(x_m|z) of one modality, summed over those subsets of some rows that hold it."""
+    own = {name: private[name][rows]} if name in private else {}
+    log_likelihoods = model.log_likelihoods(params, z[rows], batch, own, (name,))[..., 0]
+    return jnp.sum(log_likelihoods * held[rows, None], 0)
 
 
 def mmjsd(model: Model, params: Params, key: Key[Array, ""], batch: Batch, beta: ArrayLike, options: Options) -> Loss:

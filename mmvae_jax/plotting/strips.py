@@ -21,8 +21,9 @@ CELL_INCHES = 0.62
 MARGIN = 0.03
 GROUP_GAP = 0.28
 LINE = 12  # letters in a line of text
-LINES = 10  # of text in a cell, at most; what is longer ends in dots
-LINE_HEIGHT = 0.14  # in cells
+LINES = 12  # of text in a cell, at most; what is longer ends in dots
+LONG, LONG_LINE = 60, 16  # where a text has more letters than LONG
+LINE_POINTS = 1.3  # of a line, in sizes of its letters
 LABEL_INCHES = 1.1  # at least
 LABEL_SIZE = 8
 LABEL_GAP = 0.18  # in cells
@@ -54,7 +55,7 @@ def strips_figure(strips: Sequence[Strip], title: str, note: str = "") -> Figure
       note: one line under the title, in small print.
     """
     columns = len(strips[0].values)
-    heights = [CELL_INCHES * _cell_height(strip.modality) for strip in strips]
+    heights = [CELL_INCHES * _cell_height(strip) for strip in strips]
     gaps = [0.0, *(CELL_INCHES * GROUP_GAP * s.starts_group for s in strips[1:])]
     top = TITLE_INCHES + (0.2 if note else 0.0)
     label_width = max(LABEL_INCHES, *(_inches(strip.label) + 2 * LABEL_GAP * CELL_INCHES for strip in strips))
@@ -85,27 +86,30 @@ def _inches(label: str) -> float:
     return max((TextPath((0, 0), line, LABEL_SIZE).get_extents().width / 72 for line in label.splitlines()), default=0)
 
 
-def _cell_height(modality: Modality) -> float:
+def _cell_height(strip: Strip) -> float:
     """Height of a cell, in widths of it."""
+    modality = strip.modality
     if modality.look_up is not None:
         return 1.0
     if len(modality.shape) >= 2:
         return modality.shape[0] / modality.shape[1]
-    if any(len(symbol) > 1 for symbol in modality.symbols):
-        return min(max(0.4, 0.09 * modality.shape[0]), LINES * LINE_HEIGHT) if modality.shape else 0.4
+    if modality.symbols and modality.shape:
+        texts = _texts(strip)
+        most = max(len(text.splitlines()) for text in texts)
+        return max(0.4, 0.05 + most * LINE_POINTS * _text_size(texts) / 72 / CELL_INCHES)
     return 0.6 if len(modality.shape) == 1 and not modality.discrete else 0.4
 
 
 def _draw_strip(axes: Axes, strip: Strip) -> None:
     modality, n = strip.modality, len(strip.values)
-    height = _cell_height(modality)
+    height = _cell_height(strip)
     axes.set(xlim=(0, n), ylim=(0, height))
     axes.set_axis_off()
     axes.text(-LABEL_GAP, height / 2, strip.label, ha="right", va="center", fontsize=LABEL_SIZE, color=INK)
     if modality.look_up is not None:
         _draw_images(axes, modality.look_up(strip.values), height)
-    elif modality.discrete:
-        _draw_symbols(axes, strip.values, height, modality.symbols)
+    elif modality.discrete or modality.symbols:
+        _draw_texts(axes, _texts(strip), height)
     elif len(modality.shape) >= 2:
         _draw_images(axes, strip.values, height)
     else:
@@ -124,11 +128,24 @@ def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
     axes.set(xlim=(0, len(images)), ylim=(0, height))
 
 
-def _draw_symbols(axes: Axes, values: np.ndarray, height: float, symbols: Sequence[str]) -> None:
-    """All of one size, so that the longest line fits."""
-    texts = [symbols_to_text(np.ravel(row), symbols) for row in values]
-    texts = [wrapped(text, LINE, LINES) if len(text) > LINE else text for text in texts]
-    size = min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
+def _texts(strip: Strip) -> list[str]:
+    """What is written into the cells: symbols, or the names of a vector's entries above one half; in several lines."""
+    symbols, rows = strip.modality.symbols, [np.ravel(row) for row in strip.values]
+    if not strip.modality.discrete:
+        rows = [np.flatnonzero(row > 0.5) for row in rows]
+    texts = [symbols_to_text(row, symbols).strip() for row in rows]
+    line = LINE if max(map(len, texts)) <= LONG else LONG_LINE
+    return [wrapped(text, line, LINES) if len(text) > line else text for text in texts]
+
+
+def _text_size(texts: Sequence[str]) -> float:
+    """So that the longest line fits into a cell."""
+    return min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
+
+
+def _draw_texts(axes: Axes, texts: Sequence[str], height: float) -> None:
+    """All of one size."""
+    size = _text_size(texts)
     for i, text in enumerate(texts):
         axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
 

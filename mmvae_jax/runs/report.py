@@ -76,6 +76,7 @@ def write_report(
         ("Figures", "".join(_figure(epath.Path(path)) for path in figures)),
         ("Learning curve", _curve_table(points)),
         ("Metrics by subset", _subsets_table(metrics)),
+        ("Metrics by attribute", _attributes_table(metrics)),
         ("Other metrics", _pairs_table(_others(metrics))),
         ("Configuration", _pairs_table(flat_settings(config))),
         ("Versions", _pairs_table(versions)),
@@ -248,6 +249,28 @@ def _subsets_table(metrics: Mapping[str, float]) -> str:
     return _table(["given", *heads], rows) + _remarks(metrics) + note
 
 
+def _attribute_columns(metrics: Mapping[str, float]) -> dict[str, dict[str, str]]:
+    """Title -> attribute -> name of the metric; of metrics of single attributes."""
+    columns: dict[str, dict[str, str]] = {}
+    for prefix, row in METRICS.items():
+        for label in labelled(metrics, prefix) if row.by_attribute else ():
+            where, _, attribute = label.rpartition("/")
+            title = f"{row.title}, {where.replace('->', ' → ')}" if where else row.title
+            columns.setdefault(title, {})[attribute] = f"{prefix}/{label}"
+    return columns
+
+
+def _attributes_table(metrics: Mapping[str, float]) -> str:
+    """One row an attribute."""
+    columns = _attribute_columns(metrics)
+    attributes = list(dict.fromkeys(attribute for column in columns.values() for attribute in column))
+    rows = [
+        [f"<td>{escape(attribute)}</td>", *(_cell(metrics, column.get(attribute)) for column in columns.values())]
+        for attribute in attributes
+    ]
+    return _table(["attribute", *map(escape, columns)], rows) if rows else ""
+
+
 def _remarks(metrics: Mapping[str, float]) -> str:
     """What there is to say of metrics, each with the labels of which it is said."""
     lines = []
@@ -264,7 +287,8 @@ def _remarks(metrics: Mapping[str, float]) -> str:
 
 def _others(metrics: Mapping[str, float]) -> dict[str, str]:
     """What is in neither of the other tables."""
-    shown = {name for column in _subset_columns(metrics).values() for name in column.values()}
+    columns = [*_subset_columns(metrics).values(), *_attribute_columns(metrics).values()]
+    shown = {name for column in columns for name in column.values()}
     shown |= {f"{prefix}/by_size/{n}" for prefix in METRICS for n in by_size(metrics, prefix)} | METRICS.keys()
     rest = [name for name in without_errors(metrics) if name not in shown]
     return {_called(name): f"{_number(metrics[name])} {_spread(metrics, name)}".strip() for name in rest}

@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 
 from mmvae_jax import subsets
-from mmvae_jax.data.attributes import Attributes
+from mmvae_jax.data.attributes import PRESENCE, Attributes
 from mmvae_jax.data.batching import Batch, Dataset, fixed_split
 from mmvae_jax.evaluation import ClassifierSettings, Context, EvaluationSettings, measure
 from mmvae_jax.evaluation.attributes import (
     ExactReader,
-    TrainedReader,
     attribute_matches,
+    attribute_scores,
     joint_attribute_matches,
-    of_attribute,
+    labelled_by_attributes,
+    presence,
     trained_readers,
 )
+from mmvae_jax.evaluation.classifier_networks import AttributeHeads
 from mmvae_jax.evaluation.classifiers import Classifier, classify, trained_classifiers
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -125,34 +127,64 @@ def test_two_modalities_that_cannot_be_read_do_not_agree():
     assert not joint_attribute_matches(*args, readers).any()
 
 
-def test_classifiers_of_several_attributes_say_what_each_of_them_says():
-    parts = nn.Dense(2), nn.Dense(5), nn.Dense(3)
-    x = jax.random.normal(jax.random.key(0), (50, 4))
-    params = [part.init(jax.random.key(i), x)["params"] for i, part in enumerate(parts)]
-    together = classify(TrainedReader(parts), {f"classifiers_{i}": each for i, each in enumerate(params)}, x)
-    apart = [classify(part, each, x) for part, each in zip(parts, params, strict=True)]
-    np.testing.assert_array_equal(together, jnp.stack(apart, 1))
+class Outputs(nn.Module):
+    """Puts out what it is given."""
+
+    def __call__(self, x, train=False):
+        return x
 
 
-def test_an_attribute_becomes_the_class():
-    whole = dataset()
-    for column, (name, count) in enumerate({"colour": 3, "shape": 2}.items()):
-        found = of_attribute(whole, ATTRIBUTES, name)
-        plan = found.train.plan(found.train.arrays, jax.random.key(0))
-        x, label = found.train.gather(found.train.arrays, plan)
-        assert (found.modalities, found.num_classes) == (("numbers",), count)
-        np.testing.assert_array_equal(label, x["numbers"][:, column])
+def test_a_classifier_of_several_attributes_tells_each_by_the_largest_of_its_own_outputs():
+    x = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
+    together = classify(AttributeHeads(Outputs(), (2, 5, 3)), {}, x)
+    np.testing.assert_array_equal(together, np.stack([x[:, :2].argmax(1), x[:, 2:7].argmax(1), x[:, 7:].argmax(1)], 1))
+    # Also of an attribute all of whose logits are low.
+    assert set(np.unique(classify(AttributeHeads(Outputs(), (2, 5, 3)), {}, x - 100)[:, 0])) == {0, 1}
+
+
+def test_tuples_are_labelled_by_all_attributes():
+    told = labelled_by_attributes(dataset(), ATTRIBUTES)
+    plan = told.train.plan(told.train.arrays, jax.random.key(0))
+    x, label = told.train.gather(told.train.arrays, plan)
+    assert told.modalities == ("numbers",)
+    np.testing.assert_array_equal(label, x["numbers"])
+
+
+def test_probabilities_are_told_as_they_are_and_the_likelier_value_is_the_class():
+    x = jnp.array([[0.0, 0.3], [0.9, 1.0]])
+    reader = ExactReader(lambda x: x, 2)
+    np.testing.assert_allclose(presence(reader.apply({}, x)), 2 * x - 1, atol=1e-6)
+    np.testing.assert_array_equal(classify(reader, {}, x), [[0, 0], [1, 1]])
+    assert not Attributes({"colour": COLOURS}, {}).binary
+    binary = Attributes(dict.fromkeys("ab", PRESENCE), {"x": lambda x: x})
+    assert binary.binary and binary.of({"x": jnp.array([[0.0, 1.0]])}).tolist() == [[0, 1]]
+
+
+def test_scores_of_generations_are_those_that_matches_are_made_of():
+    """Numbers are logits of "there" here: the one thing is generated where the latent is positive."""
+    x, _ = tuples(60)
+    batch = Batch(jax.tree.map(jnp.asarray, x), jnp.ones((60, 2), bool), jnp.zeros(60, jnp.int32))
+    chosen = model(((1, 0), (0, 1)), ((1, 3), (1, 4)))
+    params = chosen.init(jax.random.key(0))
+    readers = READERS | {"numbers": Classifier(ExactReader(lambda x: x, 2), {}, np.ones((1, 2), bool))}
+    found = attribute_scores(chosen, params, jax.random.key(1), batch, MASKS, readers)
+    assert found.keys() == {"numbers->words", "words->numbers"}
+    np.testing.assert_array_equal(found["words->numbers"][:, 0], -found["words->numbers"][:, 1])
+    assert set(np.unique(found["words->numbers"])) == {-1, 1}
+    matching = attribute_matches(chosen, params, jax.random.key(1), batch, MASKS, ATTRIBUTES, readers)
+    truth = ATTRIBUTES.of(batch.x)
+    np.testing.assert_array_equal(matching["words->numbers"], (found["words->numbers"] > 0) == truth)
 
 
 @pytest.mark.slow
-def test_metrics_of_trained_readers_have_standard_errors_and_share_the_classifiers_of_classes(tmp_path):
+def test_metrics_of_trained_readers_have_standard_errors_and_are_kept_apart_from_classifiers_of_classes(tmp_path):
     whole, said = dataset(), []
-    settings = ClassifierSettings(steps=150, batch_size=32, dropout=0.0)
+    settings = ClassifierSettings(steps=200, batch_size=32, dropout=0.0)
     trained_classifiers(whole, tmp_path, settings, said.append)
     files = set(tmp_path.iterdir())
     readers = trained_readers(whole, ATTRIBUTES, tmp_path, settings, said.append)
-    # The shape is the class.
-    assert len(set(tmp_path.iterdir()) - files) == 1 and [line.split(":")[0] for line in said[1:]] == ["colour"]
+    # One network for both attributes, of three values and of two.
+    assert len(set(tmp_path.iterdir()) - files) == 1 and [line.split(":")[0] for line in said[1:]] == ["attributes"]
     assert readers["numbers"].right.shape == (40, 2) and readers["numbers"].accuracy == 1
     again = trained_readers(whole, ATTRIBUTES, tmp_path, settings, said.append)
     assert len(said) == 2 and again["numbers"].accuracy == 1

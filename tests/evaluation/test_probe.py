@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax import subsets
-from mmvae_jax.evaluation.probe import posterior_means, probe_matches, told
+from mmvae_jax.evaluation.probe import posterior_means, probe_matches, probe_scores, told
 from tests.oracle import LinearGaussian
 
 NAMES = ("m0", "m1", "m2")
@@ -77,3 +78,18 @@ def test_rounding_of_hardly_trained_means_changes_no_answer():
     answers, others = (told(each[:500], labels[:500], each[500:]) for each in (means, rounded))
     assert (answers == labels[500:]).mean() > 0.25
     assert (answers != others).sum() <= 1
+
+
+def test_scores_are_those_of_one_regression_for_each_attribute():
+    oracle = LinearGaussian((4, 5, 6), latent_dim=3)
+    model = oracle.model()
+    params = oracle.params(model)
+    train, test = (oracle.sample(jax.random.key(seed), n) for seed, n in ((1, 60), (2, 40)))
+    means = [np.asarray(oracle.exact_posterior(batch.x, NAMES).mean, np.float64) for batch in (train, test)]
+    # The last one is had by all: there is nothing to fit.
+    has = np.stack([means[0][:, 0] > 0, means[0][:, 1] > 0.3, np.ones(60, bool)], 1)
+    found = probe_scores(model, params, KEY, train, test, subsets.full(3), has)
+    assert found.shape == (1, 40, 3) and not found[0, :, 2].any()
+    for a in range(2):
+        fitted = LogisticRegression(tol=1e-8, max_iter=10_000).fit(means[0], has[:, a])
+        np.testing.assert_allclose(found[0, :, a], fitted.decision_function(means[1]), rtol=2e-3, atol=2e-3)

@@ -17,7 +17,8 @@ COMMANDS = [text for cell in CELLS for text in cell.split("`")[1::2] if " --" in
 
 def test_there_are_commands_of_all_experiments_of_the_papers():
     experiments = {"polymnist", "mnist_split", "mnist_svhn", "mnist_svhn_text", "multimnist"}
-    experiments |= {"mnist_label", "binary_mnist_label", "fashion_label", "cub_captions", "translation", "celeba_vision"}
+    experiments |= {"mnist_label", "binary_mnist_label", "fashion_label", "cub_captions", "translation"}
+    experiments |= {"celeba_vision", "celeba_text", "celeba_attributes"}
     assert {text.removeprefix("sweep ").split()[0] for text in COMMANDS} - {"baselines"} == experiments
 
 

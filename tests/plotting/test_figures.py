@@ -193,6 +193,22 @@ def test_translations_show_what_is_given_generated_and_true_in_every_language():
     assert places == sorted(places, reverse=True) and min(places) > 0
 
 
+def test_texts_of_many_letters_and_names_of_entries_fit_into_their_cells():
+    alphabet = tuple(" ,abcdefghijklmnopqrstuvwxyz")
+    text = "bangs, blond hair, heavy makeup, mouth slightly open, smiling, wavy hair, wearing hat, young".ljust(128)
+    letters = Modality("text", (128,), MLPEncoder((4,)), Constant((128, 28)), "categorical", symbols=alphabet)
+    codes = np.array([[alphabet.index(letter) for letter in text], [0] * 128])
+    names = ("Bald", "Smiling", "Wearing_Hat")
+    vector = Modality("attributes", (3,), MLPEncoder((4,)), Constant((3,)), "bernoulli", symbols=names)
+    strips = [Strip(letters, codes, "text"), Strip(vector, np.array([[0.2, 0.9, 1], [0, 0.5, 0]]), "attributes")]
+    text_axes, vector_axes = strips_figure(strips, "title").axes
+    _, long, empty = text_axes.texts
+    assert long.get_text().replace("\n", " ") == text.strip() and empty.get_text() == ""
+    extent, cell = long.get_window_extent(), text_axes.get_window_extent()
+    assert extent.width < cell.width / 2 and extent.height < cell.height
+    assert [each.get_text().split() for each in vector_axes.texts[1:]] == [["Smiling", "Wearing_Hat"], []]
+
+
 def test_unconditional_samples_come_from_the_sampler_and_the_note_says_so():
     model = Model((Modality("vector", (2,), MLPEncoder((4,)), nn.Dense(2)),), latent_dim=2)
     params = model.init(jax.random.key(0))

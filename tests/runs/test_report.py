@@ -173,6 +173,28 @@ def test_table_by_subset_has_every_value_under_its_target(page):
     ]
 
 
+def test_table_by_attribute_has_every_value_in_its_row(tmp_path):
+    latent, generated, often = titles(
+        *(f"average_precision/{x}" for x in ("latent_each", "generated_each", "frequency"))
+    )
+    metrics = {
+        "average_precision/frequency/Bald": 0.125,
+        "average_precision/latent_each/image/Smiling": 0.75,
+        "average_precision/latent_each/image/Bald": 0.25,
+        "standard_error/average_precision/latent_each/image/Bald": 0.0625,
+        "average_precision/generated_each/text->image/Smiling": 0.875,
+        "average_precision/chance": 0.375,
+    }
+    page = write_report(tmp_path, CONFIG, metrics, [], {}).read_text(encoding="utf-8")
+    assert rows_of(page, "Metrics by attribute") == [
+        ["attribute", often, f"{latent}, image", f"{generated}, text → image"],
+        ["Bald", "0.125", "0.250 ± 0.062", ""],
+        ["Smiling", "", "0.750", "0.875"],
+    ]
+    assert "latent_each" not in page and "Metrics by subset" not in page
+    assert any(text.startswith("Average precision by chance: 0.375") for text in sentences(page))
+
+
 def test_a_collapsed_decoder_and_a_loose_bound_are_called_so(page, tmp_path):
     assert any("loose bound" in text and text.endswith("(given b)") for text in sentences(page))
     tight = METRICS | {"log_likelihood/ess/b": 9.0, "coherence/joint": 1.0, "coherence/joint_entropy": 0.01}
