@@ -7,8 +7,8 @@ The embedded data are numbers in words, "twenty-one" and "hai mươi mốt", whi
 report are named after: their BLEU says nothing of IWSLT'15's. Sentences are told subword by subword by a recurrent
 network, from z alone: there is no attention. `bleu/en->vi` is the BLEU of Vietnamese told greedily given English, at
 the posterior's mean (by sacrebleu, signature nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp), `bleu/vi->vi` that of
-reconstructions; `accuracy/en->vi` is the fraction of sentences that are told exactly. `figures/` has samples and
-translations in full, of draws from the posterior, which are worse than its mean.
+reconstructions; `accuracy/en->vi` is the fraction of sentences that are told exactly. `figures/` has
+translations in full, as BLEU scores them, and samples, draws from the posterior, which are worse than its mean.
 """
 
 import sys

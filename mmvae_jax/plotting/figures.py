@@ -108,13 +108,11 @@ def task_figure(model: Model, params: Params, key: Key[Array, ""], batch: Batch,
     """What is given, made of it, guessed without learning, and right (Wu & Goodman 2018, Figures 7 to 10)."""
     modalities = {m.name: m for m in model.modalities}
     given, target = modalities[task.given], modalities[task.target]
-    mask = jnp.asarray(subsets.select(given.name, model.names))
-    z = jax.jit(partial(_means, model))(params, key, batch, mask)
-    made = jax.jit(partial(model.point_estimates, names=target.name))(params, Latents(z, _private_means(model, z)))
+    made = _made_of(model, params, key, batch, (given.name,), target.name)
     guess = task.guess(given.in_units(jnp.asarray(batch.x[given.name])))
     strips = [
         Strip(given, np.asarray(batch.x[given.name]), f"given {given.name}"),
-        Strip(target, np.asarray(made[target.name]), f"made {target.name}", starts_group=True),
+        Strip(target, made, f"made {target.name}", starts_group=True),
         Strip(target, np.asarray(guess), "guess"),
         Strip(target, np.asarray(batch.x[target.name]), "its own", starts_group=True),
     ]
@@ -128,7 +126,7 @@ def translations_figure(
     batch: Batch,
     sentences: Mapping[str, tuple[str, ...]],
 ) -> Figure:
-    """Sentences, what is generated from them in every other language, and what they are there.
+    """Sentences, what they are told as in every other language, as BLEU scores it, and what they are there.
 
     Args:
       model: any model with modalities of sentences.
@@ -139,15 +137,15 @@ def translations_figure(
     """
     groups = []
     for target in sentences:
-        given = {m.name: batch.x[m.name] for m in model.modalities if m.name != target}
-        decoded = _generate(model, params, key, given, 1, (target,))[target][0]
-        told = {f"given {name}": (x, name) for name, x in given.items() if name in sentences}
-        told |= {f"generated {target}": (decoded, target), f"true {target}": (batch.x[target], target)}
+        others = [name for name in model.names if name != target]
+        told = {f"given {name}": (batch.x[name], name) for name in others if name in sentences}
+        made = _made_of(model, params, key, batch, others, target)
+        told |= {f"told {target}": (made, target), f"true {target}": (batch.x[target], target)}
         read = {
             label: [symbols_to_text(row, sentences[name]) for row in np.asarray(x)] for label, (x, name) in told.items()
         }
         groups += [list(zip(read, each, strict=True)) for each in zip(*read.values(), strict=True)]
-    return sentences_figure(groups, "Translations", "from one sample of the posterior given the other modalities")
+    return sentences_figure(groups, "Translations", "told at the mean of the posterior given the other modalities")
 
 
 def traversals_figure(
@@ -186,6 +184,15 @@ def _means(
 ) -> Float[Array, "B D"]:
     """Posterior means given some modalities, on the one host that draws."""
     return component_mean(model, params, model.encode(params, batch), batch.present, key, mask)
+
+
+def _made_of(
+    model: Model, params: Params, key: Key[Array, ""], batch: Batch, given: Sequence[str], target: str
+) -> np.ndarray:
+    """A modality made at the mean of the posterior given others, which metrics of what is told are of."""
+    z = jax.jit(partial(_means, model))(params, key, batch, jnp.asarray(subsets.select(given, model.names)))
+    made = jax.jit(partial(model.point_estimates, names=target))(params, Latents(z, _private_means(model, z)))
+    return np.asarray(made[target])
 
 
 def _private_means(model: Model, z: Float[Array, "*K D"]) -> dict[str, Float[Array, "*K d"]]:

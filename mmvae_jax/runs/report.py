@@ -18,7 +18,7 @@ _CAPTIONS = {
     "reconstructions": "Test examples above their reconstructions from all modalities.",
     "unconditional": "Unconditional samples; a column shares one latent code.",
     "conditional_1": "Generated from one modality: inputs on top, samples of the posterior below.",
-    "translations": "Sentences, what is generated from each in the other language, and what it is there.",
+    "translations": "Sentences, what each is told as in the other language, and what it is there.",
     "traversals": "Latent traversals: single dimensions of one tuple's code from -3 to 3, all modalities decoded.",
     "metrics": "Metrics against the number of inputs.",
     "learning_curve": "Metrics after so many epochs.",

@@ -158,7 +158,7 @@ def test_sentences_too_long_for_their_cells_end_in_dots():
     assert extent.width < cell.width and extent.height < cell.height
 
 
-def test_translations_show_what_is_given_generated_and_true_in_every_language():
+def test_translations_show_what_is_given_told_and_true_in_every_language():
     pieces = ("", "▁one", "▁t", "wo", "▁three")
     x = {"a": np.array([[1, 2, 3], [2, 3, 0]], np.int32), "b": np.array([[4, 0], [1, 0]], np.int32)}
     languages = {name: values.shape[1:] for name, values in x.items()}
@@ -177,16 +177,16 @@ def test_translations_show_what_is_given_generated_and_true_in_every_language():
     shown = [text.get_text() for text in figure.texts[2:]]
     assert list(zip(shown[::2], shown[1::2], strict=True)) == [
         ("given b", "three"),
-        ("generated a", "three three one"),
+        ("told a", "three three one"),
         ("true a", "one two"),
         ("given b", "one"),
-        ("generated a", "three three one"),
+        ("told a", "three three one"),
         ("true a", "two"),
         ("given a", "one two"),
-        ("generated b", "two"),
+        ("told b", "two"),
         ("true b", "three"),
         ("given a", "two"),
-        ("generated b", "two"),
+        ("told b", "two"),
         ("true b", "one"),
     ]
     places = [text.get_position()[1] for text in figure.texts[2::2]]
