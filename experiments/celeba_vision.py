@@ -14,9 +14,8 @@ import sys
 from dataclasses import dataclass
 
 from mmvae_jax.data.batching import Dataset
-from mmvae_jax.data.celeba import SIZE, read_celeba
-from mmvae_jax.data.drawn_faces import drawn_faces
-from mmvae_jax.data.face_views import face_views, views_of, with_views
+from mmvae_jax.data.face_views import face_views, with_views
+from mmvae_jax.data.faces import load_faces
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -31,7 +30,6 @@ class CelebAVision:
 
     Attributes:
       size: height and width of the pictures in pixels.
-      crop: side of the square in the middle of the 178x218 photographs that is resized to it, in pixels.
       skip_corrupt: leave photographs out that cannot be decoded.
       train_faces: number of training faces, where they are drawn.
       test_faces: number of test faces, where they are drawn.
@@ -40,8 +38,7 @@ class CelebAVision:
       hidden: units of the dense layer beside them.
     """
 
-    size: int = SIZE
-    crop: int = 148
+    size: int = 64
     skip_corrupt: bool = False
     train_faces: int = 4000
     test_faces: int = 1000
@@ -75,12 +72,8 @@ def load(config: Config[CelebAVision]) -> Dataset:
       UserError: no such data, its files are damaged, or sizes make no sense.
     """
     own = config.own
-    if config.data == "embedded":
-        train, test = drawn_faces(own.train_faces, own.test_faces, own.size, own.data_seed)
-        source = "drawn here, a stand-in for CelebA"
-        return face_views(views_of(train), views_of(test), "face_views_stand_in", source)
-    train, test = read_celeba(config.data, own.size, own.crop, config.cache, own.skip_corrupt, prepare=with_views)
-    return face_views(train, test, "celeba_views", f"CelebA files in {config.data}")
+    drawn = own.train_faces, own.test_faces, own.data_seed
+    return face_views(load_faces(config.data, own.size, *drawn, config.cache, own.skip_corrupt, with_views))
 
 
 EXPERIMENT = Experiment(

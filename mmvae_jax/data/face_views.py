@@ -18,6 +18,7 @@ from skimage.feature import canny
 
 from mmvae_jax.data.batching import Dataset, Plan, Split, fingerprint, fixed_order
 from mmvae_jax.data.celeba import Faces
+from mmvae_jax.data.faces import LoadedFaces
 from mmvae_jax.data.tasks import Task
 
 WATERMARK = "mmvae"
@@ -33,11 +34,6 @@ def with_views(picture: UInt8[np.ndarray, "S S 3"]) -> UInt8[np.ndarray, "S S 5"
     grey = rgb2gray(picture)
     edges = canny(grey, sigma=_SIGMA * len(picture))
     return np.concatenate([picture, _bytes(grey)[..., None], _bytes(edges)[..., None]], -1)
-
-
-def views_of(faces: Faces) -> Faces:
-    """Faces with the images that `with_views` makes of theirs."""
-    return faces._replace(images=np.stack([with_views(each) for each in faces.images]))
 
 
 def _bytes(values: Float[np.ndarray, "*S"] | Bool[np.ndarray, "*S"]) -> UInt8[np.ndarray, "*S"]:
@@ -70,22 +66,20 @@ def visible(size: int) -> Bool[np.ndarray, "S S"]:
     return np.broadcast_to(np.arange(size)[:, None] < size // 2, (size, size))
 
 
-def face_views(train: Faces, test: Faces, name: str, source: str) -> Dataset:
+def face_views(faces: LoadedFaces) -> Dataset:
     """The data set of the views, without classes; without `mask` where landmarks are not known.
 
     Args:
-      train: faces whose images are of `with_views`, [N, S, S, 5].
-      test: likewise.
-      name: of the data set.
-      source: where they came from, for the report; a stand-in says so.
+      faces: with images of `with_views`, [N, S, S, 5].
     """
+    train, test = faces.train, faces.test
     size = train.images.shape[1]
     modalities = ("colour", "grey", "edges", "mask", "obscured", "watermarked")
     if train.landmarks is None or test.landmarks is None:
         modalities = tuple(each for each in modalities if each != "mask")
     first, second = (_split(faces, modalities) for faces in (train, test))
     provenance = {
-        "faces": source,
+        "faces": faces.source,
         "tuples": f"{first.size} train, {second.size} test; {size}x{size}",
         "modalities": ", ".join(modalities) + ("" if "mask" in modalities else "; no mask: no list of landmarks"),
         "fingerprint": fingerprint(
@@ -93,7 +87,7 @@ def face_views(train: Faces, test: Faces, name: str, source: str) -> Dataset:
         ),
     }
     tasks = _tasks(first, modalities)
-    return Dataset(name, modalities, first, second, 1, provenance, tasks=tasks)
+    return Dataset(f"{faces.name}_views", modalities, first, second, 1, provenance, tasks=tasks)
 
 
 class _Views(NamedTuple):

@@ -14,6 +14,7 @@ from mmvae_jax.data.attributes import PRESENCE, Attributes
 from mmvae_jax.data.batching import Dataset, Split, fingerprint, fixed_split
 from mmvae_jax.data.celeba import Faces, read_celeba
 from mmvae_jax.data.drawn_faces import ATTRIBUTES, drawn_faces
+from mmvae_jax.data.photographs import Prepare
 from mmvae_jax.data.presence import dropped_presence
 from mmvae_jax.errors import UserError
 
@@ -49,7 +50,14 @@ class LoadedFaces:
 
 
 def load_faces(
-    data: str, size: int, train: int, test: int, seed: int, cache: Path | str, skip_corrupt: bool = False
+    data: str,
+    size: int,
+    train: int,
+    test: int,
+    seed: int,
+    cache: Path | str,
+    skip_corrupt: bool = False,
+    prepare: Prepare | None = None,
 ) -> LoadedFaces:
     """CelebA of `--data=<folder>`, or of `--data=embedded` faces that are drawn here and called celeba_stand_in.
 
@@ -61,14 +69,18 @@ def load_faces(
       seed: draws them.
       cache: where decoded photographs are kept.
       skip_corrupt: leave photographs out that cannot be decoded.
+      prepare: what is kept of every picture; None: the picture.
 
     Raises:
       UserError: no such files, something is wrong with them, or faces that cannot be drawn.
     """
     if data == "embedded":
         source = f"stand-in for CelebA: faces drawn here, {size}x{size}"
-        return LoadedFaces("celeba_stand_in", *drawn_faces(train, test, size, seed), source)
-    faces = read_celeba(data, size, cache=cache, skip_corrupt=skip_corrupt)
+        halves = drawn_faces(train, test, size, seed)
+        if prepare is not None:
+            halves = [half._replace(images=np.stack([prepare(each) for each in half.images])) for half in halves]
+        return LoadedFaces("celeba_stand_in", *halves, source)
+    faces = read_celeba(data, size, cache=cache, skip_corrupt=skip_corrupt, prepare=prepare)
     return LoadedFaces("celeba", *faces, f"CelebA, {data}, resized to {size}x{size}")
 
 

@@ -7,8 +7,8 @@ from skimage.color import rgb2gray
 from skimage.feature import canny
 
 from mmvae_jax.data.batching import take
-from mmvae_jax.data.drawn_faces import drawn_faces
-from mmvae_jax.data.face_views import draw_mask, face_views, views_of, visible, watermark
+from mmvae_jax.data.face_views import draw_mask, face_views, visible, watermark, with_views
+from mmvae_jax.data.faces import LoadedFaces, load_faces
 from mmvae_jax.evaluation.tasks import task_errors
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -19,24 +19,24 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def faces():
-    return tuple(map(views_of, drawn_faces(6, 5, SIZE)))
+    return load_faces("embedded", SIZE, 6, 5, 0, "", prepare=with_views)
 
 
 @pytest.fixture(scope="module")
 def dataset(faces):
-    return face_views(*faces, "faces", "drawn")
+    return face_views(faces)
 
 
 def test_every_view_is_of_the_same_photograph(faces, dataset):
     batch = take(dataset.test, jax.random.key(0), 5)
-    photographs = faces[1].images[..., :3]
+    photographs = faces.test.images[..., :3]
     order = [np.flatnonzero([np.array_equal(each, photo) for photo in photographs])[0] for each in batch.x["colour"]]
     assert sorted(order) == list(range(5))
     photographs = photographs[order]
     grey = [rgb2gray(each) for each in photographs]
     np.testing.assert_allclose(batch.x["grey"][..., 0] / 255, grey, atol=0.5 / 255)
     np.testing.assert_array_equal(batch.x["edges"][..., 0] == 255, [canny(each, sigma=0.75) for each in grey])
-    masks = [draw_mask(each, SIZE) for each in np.asarray(faces[1].landmarks)[order]]
+    masks = [draw_mask(each, SIZE) for each in np.asarray(faces.test.landmarks)[order]]
     np.testing.assert_array_equal(batch.x["mask"], masks)
     upper, lower = np.split(np.asarray(batch.x["obscured"]), 2, axis=1)
     np.testing.assert_array_equal(upper, photographs[:, : SIZE // 2])
@@ -56,13 +56,14 @@ def test_a_mask_is_white_at_the_landmarks_and_black_between():
 
 
 def test_without_landmarks_there_is_no_mask(faces):
-    dataset = face_views(*(each._replace(landmarks=None) for each in faces), "faces", "drawn")
+    halves = (each._replace(landmarks=None) for each in (faces.train, faces.test))
+    dataset = face_views(LoadedFaces(faces.name, *halves, faces.source))
     assert dataset.modalities == ("colour", "grey", "edges", "obscured", "watermarked")
     assert "mask" not in dataset.tasks and "no mask" in dataset.provenance["modalities"]
 
 
 def test_guesses_are_what_costs_nothing(faces, dataset):
-    train = faces[0].images / 255
+    train = faces.train.images / 255
     x = {name: np.asarray(values) / 255 for name, values in take(dataset.test, jax.random.key(0), 5).x.items()}
     guesses = {name: np.asarray(task.guess(x[task.given])) for name, task in dataset.tasks.items()}
     np.testing.assert_allclose(guesses["colourisation"], np.repeat(x["grey"], 3, -1), rtol=1e-6)
