@@ -136,9 +136,10 @@ def evaluations(model: Model, split: Split, mesh: Mesh) -> Iterator[tuple[str, C
     modules = (module,) * len(model.names)
     given, weights, key, masks, sets = described((params, weights, key, *map(jnp.asarray, (powerset, targets))), mesh)
     at_once, samples = decoded_at_once(model, params), settings.log_likelihood_samples
+    told = (model, modules, coherence.most_likely, given, weights, key, tuples, masks)
     calls = {
         "log-likelihood": (likelihood._estimates, model, samples, at_once, corrected, given, key, tuples, masks, sets),
-        "conditional coherence": (coherence._conditional_classes, model, modules, given, weights, key, tuples, masks),
+        "conditional coherence": (coherence._conditional, *told),
         "joint coherence": (coherence._joint_classes, model, modules, at_once, given, weights, key, None),
         "probe": (probe._means, model, given, key, encoded, masks),
     }

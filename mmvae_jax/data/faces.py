@@ -76,12 +76,16 @@ def load_faces(
     """
     if data == "embedded":
         source = f"stand-in for CelebA: faces drawn here, {size}x{size}"
-        halves = drawn_faces(train, test, size, seed)
+        first, second = drawn_faces(train, test, size, seed)
         if prepare is not None:
-            halves = [half._replace(images=np.stack([prepare(each) for each in half.images])) for half in halves]
-        return LoadedFaces("celeba_stand_in", *halves, source)
+            first, second = (_prepared(half, prepare) for half in (first, second))
+        return LoadedFaces("celeba_stand_in", first, second, source)
     faces = read_celeba(data, size, cache=cache, skip_corrupt=skip_corrupt, prepare=prepare)
     return LoadedFaces("celeba", *faces, f"CelebA, {data}, resized to {size}x{size}")
+
+
+def _prepared(faces: Faces, prepare: Prepare) -> Faces:
+    return faces._replace(images=np.stack([prepare(each) for each in faces.images]))
 
 
 def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:

@@ -40,7 +40,7 @@ def precisions(
     Returns:
       Those of the attributes that both values occur of; nothing, if there are none.
     """
-    told = truth.any(0) & ~truth.all(0)
+    told = np.asarray(truth.any(0) & ~truth.all(0))
     weights = bootstrap_weights(len(truth), seed)
     known = scores if told.any() else {}
     found = {label: average_precisions(each[:, told], truth[:, told], weights) for label, each in known.items()}

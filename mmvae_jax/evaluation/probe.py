@@ -61,7 +61,7 @@ def told(
     """
     if (labels == labels[0]).all():  # scikit-learn refuses a single class
         return np.full(len(held_out), labels[0])
-    return _fitted(features, labels).predict(held_out.astype(np.float64))
+    return np.asarray(_fitted(features, labels).predict(held_out.astype(np.float64)))
 
 
 def probe_scores(
