@@ -149,8 +149,10 @@ def classifiers(context: Context) -> Values:
     return found if context.oracle is None else {**found, "oracle": context.oracle.right}
 
 
-def of_pictures(found: Mapping[str, Shaped[np.ndarray, "N"]], conditional: bool) -> Values:
-    """What is measured of pictures generated from some modalities, or from nothing."""
+def of_pictures(
+    found: Mapping[str, Shaped[np.ndarray, "N *A"]], conditional: bool
+) -> dict[str, Shaped[np.ndarray, "N *A"]]:
+    """What is measured of what is generated from some modalities, or of all else."""
     return {label: each for label, each in found.items() if ("->" in label) == conditional}
 
 
