@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import pytest
 
 from experiments.celeba_vision import EXPERIMENT
@@ -29,7 +29,7 @@ def test_networks_fit_every_view():
     config = parse(EXPERIMENT.presets, "celeba_vision", ["--size=32", "--train-faces=2", "--test-faces=1"])
     dataset = EXPERIMENT.load(config)
     model = replace(config.architecture, modalities=EXPERIMENT.modalities(config, dataset))
-    x, _ = dataset.train.gather(dataset.train.arrays, {"index": np.arange(2)})
+    x, _ = dataset.train.gather(dataset.train.arrays, {"index": jnp.arange(2)})
     assert {m.name: m.shape for m in model.modalities} == {name: values.shape[1:] for name, values in x.items()}
     assert model.names == ("colour", "grey", "edges", "mask", "obscured", "watermarked")
     jax.eval_shape(model.init, jax.random.key(0))
