@@ -134,6 +134,7 @@ METRICS: dict[str, Metric] = {
         by_subset=True,
         resampled=True,
         applies=has_sentences,
+        family="BLEU",
     ),
     "synergy": Metric(
         measures.synergy,

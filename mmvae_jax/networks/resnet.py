@@ -75,7 +75,7 @@ def _larger(kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]
 
 
 # Kernel and stride of pictures and of strings, which are pictures of one row.
-_PICTURES, _STRINGS = ((3, 3), (2, 2)), ((1, 5), (1, 4))
+_PICTURES, _STRINGS = ((3, 3), (2, 2)), ((1, 7), (1, 4))
 
 
 class ResNetEncoder(nn.Module):
