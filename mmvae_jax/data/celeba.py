@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from mmvae_jax.data.mnist import existing_folder
 from mmvae_jax.data.photographs import Prepare, read_photographs
+from mmvae_jax.data.text_files import read_text
 from mmvae_jax.errors import UserError
 
 SIZE = 64
@@ -136,13 +137,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[str]]]:
 
 def _lines(path: Path) -> list[str]:
     """Those that are not blank."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): download it again") from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(path).splitlines() if line.strip()]
 
 
 def _rows(path: Path, rows: Mapping[str, list[str]], files: Mapping[str, str]) -> list[list[str]]:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 
 from mmvae_jax.data.captions import words_of
+from mmvae_jax.data.text_files import read_text
 from mmvae_jax.errors import UserError, one_line
 
 _LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
@@ -65,7 +66,7 @@ def read_birds(folder: Path | str) -> Birds:
 def _read_list(path: Path) -> dict[str, str]:
     """Image number -> what a list says of it."""
     found = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         parts = line.split()
         if len(parts) != 2:
             raise UserError(f"{path}, line {number}: {line[:40]!r} is no image number and a value: download it again")
@@ -76,19 +77,10 @@ def _read_list(path: Path) -> dict[str, str]:
 
 
 def _read_captions(path: Path) -> list[list[str]]:
-    captions = [words for line in _read_text(path).splitlines() if (words := words_of(line))]
+    captions = [words for line in read_text(path).splitlines() if (words := words_of(line))]
     if not captions:
         raise UserError(f"{path} has no caption: put one in every line")
     return captions
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): put it there") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as such") from error
 
 
 def read_features(path: str, rows: int) -> Float[np.ndarray, "N F"]:
