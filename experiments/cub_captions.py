@@ -16,7 +16,6 @@ their word vectors FastText's; where neither is given, the numbers do not compar
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import flax.linen as nn
@@ -103,7 +102,7 @@ def modalities(config: Config[CUBCaptions], dataset: Dataset) -> tuple[Modality,
 def load(config: Config[CUBCaptions]) -> Dataset:
     """The data set of a configuration."""
     own = config.own
-    return cub_captions(config.data, own.reading, own.supervision, config.seed, Path(config.cache).expanduser())
+    return cub_captions(config.data, own.reading, own.supervision, config.seed, config.cache)
 
 
 _PAPER = Config(

@@ -70,7 +70,7 @@ def read_photographs(
     Args:
       paths: files of any format that Pillow reads.
       size: height and width of the arrays, in pixels.
-      cache: folder of the cache, made if missing.
+      cache: folder of the cache, made if missing; ~ is the home folder.
       crop: side of the square that is cut out of the middle, in pixels; None: the largest.
       skip_corrupt: leave files out that cannot be decoded, and say which.
       report: gets a line where files are left out or a cache is damaged.
@@ -86,7 +86,7 @@ def read_photographs(
         if value < 1:
             raise UserError(f"{name}={value}: give at least 1 pixel")
     made = _Making(size, crop, skip_corrupt, prepare)
-    target = Path(cache) / f"photographs-{_identity(paths, made)[:16]}"
+    target = Path(cache).expanduser() / f"photographs-{_identity(paths, made)[:16]}"
     pixels, about = target.with_suffix(".bin"), target.with_suffix(".json")
     found = _cached(pixels, about, len(paths), size, report)
     if found is None:

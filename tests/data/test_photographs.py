@@ -50,6 +50,13 @@ def test_others_are_resized(tmp_path):
     assert np.abs(found.images.astype(int) - [10, 200, 30]).max() <= 3
 
 
+def test_a_tilde_is_the_home_folder(paths, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(paths[0].parent)
+    read(paths, "~/kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 2 and not (paths[0].parent / "~").exists()
+
+
 def test_decoded_once(paths, tmp_path, monkeypatch):
     first, _ = read(paths, tmp_path / "cache")
     monkeypatch.setattr(photographs, "read_picture", None)
