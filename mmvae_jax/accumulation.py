@@ -5,7 +5,7 @@ parts' gradients are summed as they come. Noise, components and the rest of an o
 whatever the objective, the result is the large batch's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,11 +49,12 @@ class InParts(Model):
         z: Float[Array, "*K B D"],
         batch: Batch,
         private: Mapping[str, Float[Array, "*K B _"]] | None = None,
-    ) -> Float[Array, "*K B M"]:
+        names: Sequence[str] | None = None,
+    ) -> Float[Array, "*K B _"]:
         """`Model.log_likelihoods`, part by part."""
         log_likelihoods = super().log_likelihoods
         return self._in_turn(
-            lambda piece, draws: log_likelihoods(params, draws[0], piece, draws[1]), batch, (z, private)
+            lambda piece, draws: log_likelihoods(params, draws[0], piece, draws[1], names), batch, (z, private)
         )
 
     def _in_turn(self, function: Callable[[Batch, PyTree], Result], batch: Batch, others: PyTree) -> Result:
