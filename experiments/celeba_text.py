@@ -105,8 +105,8 @@ EXPERIMENT = Experiment(
     name="celeba_text",
     presets={
         "quick": Config(
-            CelebAText(),
-            epochs=30,
+            CelebAText(size=32, widths=(16, 32, 64)),
+            epochs=20,
             architecture=Model((), latent_dim=32),
             training=Training(steps=0, batch_size=64, learning_rate=1e-3, beta=2.5),
             evaluation=EvaluationSettings(classifier=ClassifierSettings(steps=1500)),

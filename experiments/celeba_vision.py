@@ -80,7 +80,7 @@ EXPERIMENT = Experiment(
     name="celeba_vision",
     presets={
         "quick": Config(
-            CelebAVision(),
+            CelebAVision(size=32, widths=(16, 32, 64)),
             epochs=20,
             anneal_epochs=4,
             architecture=Model((), latent_dim=64),
