@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, gammaln
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 # One scale, or one for every entry of the last axis of x.
 Scale = float | Float[np.ndarray, "C"]
@@ -107,7 +107,7 @@ class Poisson(distrax.Distribution):
         """The rate."""
         return jnp.exp(self._log_rate)
 
-    def _sample_n(self, key: Key[Array, ""], n: int) -> Float[Array, "n *B"]:
+    def _sample_n(self, key: Array, n: int) -> Float[Array, "n *B"]:
         return _poisson_draws(key, jnp.broadcast_to(self.mean(), (n, *self._log_rate.shape)))
 
 
@@ -144,14 +144,14 @@ class NegativeBinomial(distrax.Distribution):
         """m."""
         return jnp.exp(self._log_mean)
 
-    def _sample_n(self, key: Key[Array, ""], n: int) -> Float[Array, "n *B"]:
+    def _sample_n(self, key: Array, n: int) -> Float[Array, "n *B"]:
         """Poisson counts whose rates are from a Gamma distribution of shape t and mean m."""
         rate_key, count_key = jax.random.split(key)
         rates = jax.random.loggamma(rate_key, jnp.exp(self._log_t), (n, *self._log_t.shape))
         return _poisson_draws(count_key, jnp.exp(rates + self._log_mean - self._log_t))
 
 
-def _poisson_draws(key: Key[Array, ""], rate: Float[Array, "*B"]) -> Float[Array, "*B"]:
+def _poisson_draws(key: Array, rate: Float[Array, "*B"]) -> Float[Array, "*B"]:
     return jax.random.poisson(key, rate).astype(rate.dtype)
 
 

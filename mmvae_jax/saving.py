@@ -4,7 +4,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from functools import singledispatch
 from typing import Any, cast
 
@@ -145,13 +145,17 @@ def _in_order(values: Sequence[Any]) -> list[Any]:
     return [_described(each) for each in values]
 
 
+def _fields(kind: Any) -> list[Field]:
+    """The fields of a class that its caller fills in; a module's parent and name are Linen's."""
+    linens = ("parent", "name") if issubclass(kind, nn.Module) else ()
+    return [each for each in fields(kind) if each.init and each.name not in linens]
+
+
 @_described.register(Model)
 @_described.register(Modality)
 @_described.register(nn.Module)
 def _by_field(value: Any) -> dict[str, Any]:
-    kind, own = type(value), [each.name for each in fields(value) if each.init and each.name != "parent"]
-    if issubclass(kind, nn.Module):
-        own.remove("name")
+    kind, own = type(value), [each.name for each in _fields(type(value))]
     head = {"class": kind.__name__} if _CLASSES.get(kind.__name__) is kind else {"own class": kind.__qualname__}
     return head | {name: _described(getattr(value, name)) for name in own}
 
@@ -162,7 +166,8 @@ def _completed(described: Any) -> Any:
         case list():
             return [_completed(each) for each in described]
         case {"class": name} if name in _CLASSES:
-            defaults = {each.name: _described(each.default) for each in fields(_CLASSES[name]) if each.default is not MISSING}
+            own = _fields(_CLASSES[name])
+            defaults = {each.name: _described(each.default) for each in own if each.default is not MISSING}
             return defaults | {field: _completed(value) for field, value in described.items()}
     return described
 
