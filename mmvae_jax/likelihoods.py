@@ -84,7 +84,7 @@ def laplace_learned_scale(outputs: Float[Array, "*shape 2"], scale: Scale) -> di
 
 def learned_scale(v: Float[Array, "*shape"], scale: Scale) -> Float[Array, "*shape"]:
     """`scale (0.001 + log(1 + e^v))`, bounded below (Lakshminarayanan et al. 2017, footnote 2)."""
-    return scale * (MIN_LEARNED_SCALE + jax.nn.softplus(v))
+    return jnp.asarray(scale * (MIN_LEARNED_SCALE + jax.nn.softplus(v)))
 
 
 class Poisson(distrax.Distribution):

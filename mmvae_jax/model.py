@@ -250,9 +250,7 @@ class Model:
             nats = likelihoods.log_prob(decoded[m.name], observed[m.name], len(m.shape), elements)
             return jnp.where(present, nats, 0.0)
 
-        return jnp.stack(
-            [term(m, batch.present[:, i]) for i, m in enumerate(self.modalities) if m.name in decoded], -1
-        )
+        return jnp.stack([term(m, batch.present[:, i]) for i, m in enumerate(self.modalities) if m.name in decoded], -1)
 
     def draw(
         self,

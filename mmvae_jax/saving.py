@@ -26,11 +26,10 @@ from mmvae_jax.networks.text import TextDecoder, TextEncoder
 from mmvae_jax.sharding import whole
 
 MODEL_FILE, PARAMETERS_FILE = "model.json", "parameters.npz"
-_NETWORKS = (ConvEncoder, ConvDecoder, ConvEncoder1D, ConvDecoder1D, MLPEncoder, MLPDecoder)
+_CONVOLUTIONAL = (ConvEncoder, ConvDecoder, ConvEncoder1D, ConvDecoder1D)
+_OTHERS = (MLPEncoder, MLPDecoder, RecurrentEncoder, RecurrentDecoder, TextEncoder, TextDecoder)
 # What a description may name and `load` makes anew; everything else only its owner's code can make.
-_CLASSES: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (Model, Modality, *_NETWORKS, RecurrentEncoder, RecurrentDecoder, TextEncoder, TextDecoder)
-}
+_CLASSES: dict[str, Callable[..., Any]] = {each.__name__: each for each in (Model, Modality, *_CONVOLUTIONAL, *_OTHERS)}
 
 
 def save(folder: epath.PathLike, model: Model, params: Params) -> None:

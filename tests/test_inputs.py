@@ -21,7 +21,7 @@ KINDS = ("normal", "label")
 TWO = {"normal": REAL, "label": np.arange(N) % toy.CLASSES}
 
 
-def vector(likelihood: str = "normal", scale: float = 0.5, **options: Any) -> Modality:
+def vector(likelihood: str = "normal", scale: float | tuple[float, ...] = 0.5, **options: Any) -> Modality:
     return replace(toy.modality("normal"), name="a", likelihood=likelihood, scale=scale, **options)
 
 

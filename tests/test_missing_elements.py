@@ -51,12 +51,12 @@ def test_log_likelihoods_and_gradients_are_those_of_observed_elements(kinds):
     z = jax.random.normal(jax.random.key(1), (2, N, 3))
 
     def picked(params: Params) -> tuple[jax.Array, Any]:
-        decoded, sums = model.decode(params, z), []
-        for name, p in decoded.items():
+        sums = []
+        for name, p in model.decode(params, z).items():
             observed = ~np.isnan(batch.x[name])
-            rows = np.nonzero(observed)
-            nats = p.log_prob(jnp.where(observed, batch.x[name], 1.0))[:, *rows]
-            sums.append(jnp.zeros((2, N)).at[:, rows[0]].add(nats))
+            places = np.nonzero(observed)
+            nats: Any = p.log_prob(jnp.where(observed, batch.x[name], 1.0))
+            sums.append(jnp.zeros((2, N)).at[:, places[0]].add(nats[:, *places]))
         return sum(map(jnp.sum, sums), jnp.zeros(())), jnp.stack(sums, -1)
 
     def ours(params: Params) -> tuple[jax.Array, Any]:
@@ -142,7 +142,7 @@ def test_log_likelihood_is_the_exact_marginal_of_observed_elements():
     for i in range(N):
         rows = np.r_[PATTERNS[i], True, True]
         loading, bias = np.concatenate(oracle.loadings)[rows], np.concatenate(oracle.biases)[rows]
-        covariance = loading @ loading.T + oracle.noise**2 * np.eye(rows.sum())
+        covariance: Any = loading @ loading.T + oracle.noise**2 * np.eye(rows.sum())
         expected.append(multivariate_normal(bias, covariance).logpdf(np.r_[x["m0"][i], x["m1"][i]][rows]))
     # Both propose: a wide posterior, for what the exact one would be with gaps no encoder of the oracle knows.
     params, everything = oracle.params(model, log_scale=0.5), np.ones((1, 2), bool)
