@@ -37,7 +37,8 @@ def as_batch(
     """
     if isinstance(data, Batch):
         present = data.present if presence is None else checked_presence(presence, data.present.shape) & data.present
-        return data._replace(x=_all_checked(modalities, classes, data.x, present), present=jnp.asarray(present))
+        x = _all_checked(modalities, classes, data.x, present)
+        return absent_where_nan(modalities, data._replace(x=x, present=jnp.asarray(present)))
     names = [m.name for m in modalities]
     unknown = [name for name in data if name not in names]
     if unknown or not data:
@@ -51,7 +52,18 @@ def as_batch(
     present = given if presence is None else checked_presence(presence, given.shape) & given
     blank = {m.name: jnp.repeat(m.example, size, axis=0) for m in modalities}
     x = blank | _all_checked(modalities, classes, data, present)
-    return Batch(x, jnp.asarray(present), jnp.full(size, -1, jnp.int32))
+    return absent_where_nan(modalities, Batch(x, jnp.asarray(present), jnp.full(size, -1, jnp.int32)))
+
+
+def absent_where_nan(modalities: Sequence[Modality], batch: Batch) -> Batch:
+    """The batch with those modalities absent of which every element is missing."""
+    present = batch.present
+    for i, m in enumerate(modalities):
+        elements = m.observed(batch.x[m.name]) if m.name in batch.x else None
+        if elements is not None:
+            some = jnp.any(elements, axis=tuple(range(1, elements.ndim)))
+            present = present.at[:, i].set(present[:, i] & some)
+    return batch._replace(present=present)
 
 
 def checked_presence(presence: Any, shape: tuple[int, ...]) -> Presence:
@@ -128,14 +140,19 @@ def _check_values(
             value = x[first][bad[first]].flat[0] if x.ndim > 1 else x[first]
             raise UserError(f"{modality.name}: value {value:g} in observed sample {first}: {remedy}")
 
-    refuse(~np.isfinite(x), "mend it or mark it missing")
+    refuse(np.isinf(x), "mend it or mark it missing")
+    if not modality.nan_missing:
+        refuse(np.isnan(x), "mend it or mark it missing; of NaN for what is missing say nan_missing=True")
     if modality.discrete:
         if classes is not None:
             refuse(x >= classes, f"class indices go from 0 to {classes - 1}")
+        return
+    if modality.row.counts:
+        refuse((x < 0) | (np.floor(x) < x), f"{modality.likelihood} takes counts, whole numbers of at least 0")
         return
     row, hint = modality.row, "" if modality.pixels else "; of pixels in 0..255 make uint8 and say pixels=True"
     low, high = (0.0, 1.0) if modality.pixels else (row.low, row.high)
     refuse((x < low) | (x > high), f"its values must lie in {low:g}..{high:g}: scale them{hint}")
     if row.scaled:
-        far = np.abs(x.astype(np.float32)) > MAX_SCALES * modality.scale
-        refuse(far, f"that is over {MAX_SCALES} times scale={modality.scale:g}: standardise the data{hint}")
+        far = np.abs(x.astype(np.float32)) > MAX_SCALES * np.asarray(modality.scale)
+        refuse(far, f"that is over {MAX_SCALES} times scale={modality.scale}: standardise the data{hint}")

@@ -2,6 +2,8 @@
 
 `LIKELIHOODS` maps a name to a row: a function (decoder output, scale) -> distribution with one batch entry per element
 of x, and what values x may take.
+
+A decoder of several numbers an element, `Likelihood.outputs`, puts them on one more axis, the last.
 """
 
 import math
@@ -12,11 +14,21 @@ from typing import Any
 import distrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+import numpy as np
+from jax.scipy.special import betaln, gammaln
+from jaxtyping import Array, Bool, Float, Int, Num
 
-DistributionFn = Callable[[Any, float], distrax.Distribution]
+# One scale, or one for every entry of the last axis of x.
+Scale = float | Float[np.ndarray, "C"]
+DistributionFn = Callable[[Any, Any], distrax.Distribution]
 # Of a decoder of one symbol after another: logits [*K, B, L, C], given what is pushed to be taken on the way.
 LogitsFn = Callable[..., Array]
+
+# Learned scales are at least this share of the modality's own: densities of data without noise stay finite.
+MIN_LEARNED_SCALE = 1e-3
+# Of counts: means are at most e^20, beyond what float32 counts one by one; inverse dispersions lie between e^-15 and
+# e^15, beyond which float32 tells no negative binomial from its limit.
+MAX_LOG_MEAN, MAX_LOG_DISPERSION = 20.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,9 @@ class Likelihood:
       low: the smallest value of x.
       high: the largest one.
       classes: x holds class indices, a negative one is padding, and the decoder puts out one more axis, of classes.
-      scaled: the scale is the width of the distribution.
+      counts: x holds whole numbers of at least 0.
+      outputs: numbers that the decoder puts out for one element of x; several are on one more axis.
+      scaled: the scale is the width of the distribution, or the unit of a learned one.
       autoregressive: x is a string, and the decoder, (z, push) -> logits, tells a symbol from those before it;
         `distribution` takes the function push -> logits in place of the output.
     """
@@ -37,6 +51,8 @@ class Likelihood:
     low: float = -math.inf
     high: float = math.inf
     classes: bool = False
+    counts: bool = False
+    outputs: int = 1
     scaled: bool = False
     autoregressive: bool = False
 
@@ -46,14 +62,102 @@ def bernoulli(logits: Float[Array, "*shape"], scale: float) -> distrax.Distribut
     return distrax.Bernoulli(logits=logits)
 
 
-def normal(mean: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+def normal(mean: Float[Array, "*shape"], scale: Scale) -> distrax.Distribution:
     """Real values with standard deviation `scale`."""
     return distrax.Normal(mean, scale)
 
 
-def laplace(mean: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+def laplace(mean: Float[Array, "*shape"], scale: Scale) -> distrax.Distribution:
     """Real values with scale `scale` (PolyMNIST: 0.75 on pixels in [0, 1], no output nonlinearity)."""
     return distrax.Laplace(mean, scale)
+
+
+def normal_learned_scale(outputs: Float[Array, "*shape 2"], scale: Scale) -> distrax.Distribution:
+    """Real values whose standard deviation the decoder tells as well: the mean, and v of `learned_scale`."""
+    return distrax.Normal(outputs[..., 0], learned_scale(outputs[..., 1], scale))
+
+
+def laplace_learned_scale(outputs: Float[Array, "*shape 2"], scale: Scale) -> distrax.Distribution:
+    """Real values whose Laplace scale the decoder tells as well: the median, and v of `learned_scale`."""
+    return distrax.Laplace(outputs[..., 0], learned_scale(outputs[..., 1], scale))
+
+
+def learned_scale(v: Float[Array, "*shape"], scale: Scale) -> Float[Array, "*shape"]:
+    """`scale (0.001 + log(1 + e^v))`, bounded below (Lakshminarayanan et al. 2017, footnote 2)."""
+    return jnp.asarray(scale * (MIN_LEARNED_SCALE + jax.nn.softplus(v)))
+
+
+class Poisson(distrax.Distribution):
+    """Counts: `log p(x) = x log(rate) - rate - log(x!)`. Draws are whole numbers as floats, as models take counts."""
+
+    def __init__(self, log_rate: Float[Array, "*B"]):
+        """From the logarithm of the rate, which is the mean and the variance."""
+        self._log_rate = jnp.minimum(log_rate, MAX_LOG_MEAN)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Of one count."""
+        return ()
+
+    def log_prob(self, value: Num[Array, "*X"]) -> Float[Array, "*K"]:
+        """log p(x) in nats."""
+        return value * self._log_rate - self.mean() - gammaln(value + 1)
+
+    def mean(self) -> Float[Array, "*B"]:
+        """The rate."""
+        return jnp.exp(self._log_rate)
+
+    def _sample_n(self, key: Array, n: int) -> Float[Array, "n *B"]:
+        return _poisson_draws(key, jnp.broadcast_to(self.mean(), (n, *self._log_rate.shape)))
+
+
+def poisson(log_rate: Float[Array, "*shape"], scale: float) -> distrax.Distribution:
+    """Counts whose variance is their mean, from its logarithm; the scale plays no part."""
+    return Poisson(log_rate)
+
+
+class NegativeBinomial(distrax.Distribution):
+    """Counts of mean m and variance `m + m^2 / t`, t the inverse dispersion; Poisson's for large t.
+
+    `log p(x) = t log(t / (t + m)) + x log(m / (t + m)) + log Gamma(x + t) - log Gamma(t) - log(x!)`
+    (Lopez et al. 2018, scVI). Draws are whole numbers as floats, as models take counts.
+    """
+
+    def __init__(self, log_mean: Float[Array, "*B"], log_inverse_dispersion: Float[Array, "*B"]):
+        """From the logarithms of m and t."""
+        self._log_mean = jnp.minimum(log_mean, MAX_LOG_MEAN)
+        self._log_t = jnp.clip(log_inverse_dispersion, -MAX_LOG_DISPERSION, MAX_LOG_DISPERSION)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Of one count."""
+        return ()
+
+    def log_prob(self, value: Num[Array, "*X"]) -> Float[Array, "*K"]:
+        """log p(x) in nats."""
+        t, log_odds = jnp.exp(self._log_t), self._log_mean - self._log_t
+        # The Gamma functions by the Beta function, for the difference of two large ones is nothing but rounding.
+        ways = -betaln(value + 1, t) - jnp.log(value + t)
+        return ways - t * jax.nn.softplus(log_odds) - value * jax.nn.softplus(-log_odds)
+
+    def mean(self) -> Float[Array, "*B"]:
+        """m."""
+        return jnp.exp(self._log_mean)
+
+    def _sample_n(self, key: Array, n: int) -> Float[Array, "n *B"]:
+        """Poisson counts whose rates are from a Gamma distribution of shape t and mean m."""
+        rate_key, count_key = jax.random.split(key)
+        rates = jax.random.loggamma(rate_key, jnp.exp(self._log_t), (n, *self._log_t.shape))
+        return _poisson_draws(count_key, jnp.exp(rates + self._log_mean - self._log_t))
+
+
+def _poisson_draws(key: Array, rate: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    return jax.random.poisson(key, rate).astype(rate.dtype)
+
+
+def negative_binomial(outputs: Float[Array, "*shape 2"], scale: float) -> distrax.Distribution:
+    """Counts whose variance is above their mean, from the logarithms of the mean and of the inverse dispersion."""
+    return NegativeBinomial(outputs[..., 0], outputs[..., 1])
 
 
 def categorical(logits: Float[Array, "*shape C"], scale: float) -> distrax.Distribution:
@@ -119,24 +223,34 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(bernoulli, 0.0, 1.0),
     "normal": Likelihood(normal, scaled=True),
     "laplace": Likelihood(laplace, scaled=True),
+    "normal_learned_scale": Likelihood(normal_learned_scale, outputs=2, scaled=True),
+    "laplace_learned_scale": Likelihood(laplace_learned_scale, outputs=2, scaled=True),
+    "poisson": Likelihood(poisson, 0.0, counts=True),
+    "negative_binomial": Likelihood(negative_binomial, 0.0, counts=True, outputs=2),
     "categorical": Likelihood(categorical, classes=True),
     "autoregressive": Likelihood(autoregressive, classes=True, autoregressive=True),
 }
 
 
-def log_prob(distribution: distrax.Distribution, x: Num[Array, "B *shape"], event_ndims: int) -> Float[Array, "*K B"]:
+def log_prob(
+    distribution: distrax.Distribution,
+    x: Num[Array, "B *shape"],
+    event_ndims: int,
+    observed: Bool[Array, "B *shape"] | None = None,
+) -> Float[Array, "*K B"]:
     """log p(x|z) summed over the modality's shape.
 
     Args:
       distribution: batch shape [*K, B, *shape]; x broadcasts over the K samples.
       x: the data; a negative class index is padding and contributes nothing.
       event_ndims: the number of axes in the modality's shape.
+      observed: the elements that count; default all. The others must hold numbers that have a density.
     """
     if jnp.issubdtype(x.dtype, jnp.integer) and jnp.issubdtype(distribution.dtype, jnp.integer):
         elementwise = jnp.where(x >= 0, distribution.log_prob(jnp.maximum(x, 0)), 0.0)
     else:
         elementwise = distribution.log_prob(x)
-    return jnp.sum(elementwise, axis=tuple(range(-event_ndims, 0)))
+    return jnp.sum(elementwise, axis=tuple(range(-event_ndims, 0)), where=observed)
 
 
 def point_estimate(distribution: distrax.Distribution) -> Array:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import distrax
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
 
 from mmvae_jax.data.captions import LookUp
 from mmvae_jax.errors import UserError, check_choice
@@ -19,16 +20,20 @@ class Modality:
     Attributes:
       name: as it appears in subsets like `m0+m3`.
       shape: of one x, for example (28, 28, 3); () for a label.
-      encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads.
-      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices; for
-        the likelihood `autoregressive` see `networks.recurrent.RecurrentDecoder`.
+      encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads. It sees log(1 + x) of counts
+        (Lopez et al. 2018).
+      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices and
+        for likelihoods of C `outputs` an element; for `autoregressive` see `networks.recurrent.RecurrentDecoder`.
       likelihood: a key of `LIKELIHOODS`, or a `Likelihood` of one's own.
-      scale: of a normal or Laplace likelihood.
+      scale: of a normal or Laplace likelihood, or the unit of a learned one: a number, or one for every entry of the
+        last axis of x.
       weight: w_m of log p(x_m|z) in the objectives (not in evaluations).
       private_dim: dimension of the modality's own latent s_m (Sutter et al. 2021, Eq. 34); 0 for none.
       pixels: x is pixels: uint8 in 0..255, which the model scales to 0..1, or floats in 0..1.
       symbols: what class indices are called, in their order: an alphabet, a vocabulary, names of classes.
       look_up: finds the pictures that figures show in the place of x [N, *shape]; None: x itself.
+      nan_missing: elements of x that are NaN are missing: they have no log-likelihood, encoders see 0 in their place,
+        `Model.impute` fills them in, and an x of nothing else is absent.
     """
 
     name: str
@@ -36,20 +41,24 @@ class Modality:
     encoder: nn.Module
     decoder: nn.Module
     likelihood: str | Likelihood = "normal"
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
     weight: float = 1.0
     private_dim: int = 0
     pixels: bool = False
     symbols: tuple[str, ...] = field(default=(), repr=False)
     look_up: LookUp | None = field(default=None, repr=False, compare=False)
+    nan_missing: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.likelihood, str):
             check_choice(self.likelihood, LIKELIHOODS, f"likelihood of {self.name}")
-        if not self.scale > 0:
-            raise UserError(f"{self.name}: scale={self.scale}: give a number above 0")
+        self._check_scale()
         if self.private_dim < 0:
             raise UserError(f"{self.name}: private-dim={self.private_dim}: give 0 or a whole number above it")
+        if self.nan_missing and self.discrete:
+            raise UserError(f"{self.name}: nan-missing: class indices are never NaN: mark missing ones by -1")
+        if self.pixels and self.row.counts:
+            raise UserError(f"{self.name}: pixels with {self.likelihood}: counts are not scaled to 0..1; leave it out")
 
     @property
     def row(self) -> Likelihood:
@@ -68,10 +77,31 @@ class Modality:
 
     def distribution(self, output: Float[Array, "..."] | LogitsFn) -> distrax.Distribution:
         """p(x_m|z) of the decoder's output (autoregressive: of push -> output), one batch entry per element of x."""
-        return self.row.distribution(output, self.scale)
+        scale = np.asarray(self.scale, np.float32) if isinstance(self.scale, tuple) else self.scale
+        return self.row.distribution(output, scale)
+
+    def observed(self, x: Num[Array, "*B"]) -> Bool[Array, "*B"] | None:
+        """Which elements of x are observed, where that can be told of single ones."""
+        return ~jnp.isnan(x) if self.nan_missing else None
 
     def in_units(self, x: Num[Array, "*B"]) -> Num[Array, "*B"]:
-        """Data in the model's units: class indices as they are, uint8 pixels in 0..1, all else as floats."""
+        """Data in the model's units: class indices as they are, uint8 pixels in 0..1, all else as floats.
+
+        Missing elements are 0.
+        """
         if self.discrete:
             return x
-        return x.astype(jnp.float32) / 255 if self.pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
+        x = x.astype(jnp.float32) / 255 if self.pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
+        return jnp.where(jnp.isnan(x), 0.0, x) if self.nan_missing else x
+
+    def encoder_input(self, x: Num[Array, "*B"]) -> Num[Array, "*B"]:
+        """What the encoder sees of x in the model's units."""
+        return jnp.log1p(x) if self.row.counts else x
+
+    def _check_scale(self) -> None:
+        values = np.asarray(self.scale)
+        if values.ndim and (values.shape != self.shape[-1:] or not isinstance(self.scale, tuple)):
+            given = f"{type(self.scale).__name__} of shape {values.shape}"
+            raise UserError(f"{self.name}: scale is a {given}: give a number, or a tuple of one a feature {self.shape}")
+        if not np.all(values > 0):
+            raise UserError(f"{self.name}: scale={self.scale}: give numbers above 0")

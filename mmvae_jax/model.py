@@ -170,7 +170,8 @@ class Model:
 
     def encode(self, params: Params, batch: Batch) -> Codes:
         """Run all inference networks on a batch, absent modalities blanked."""
-        inputs = list(self._observed(batch).values())
+        observed = self._observed(batch)
+        inputs = [m.encoder_input(observed[m.name]) for m in self.modalities]
         outputs: dict[str, Any] = {}
         for network in self.networks:
             arguments = (
@@ -243,12 +244,13 @@ class Model:
         """log p(x_m|z, s_m) in nats, unweighted, zero where x_m is absent, of all modalities or those asked for."""
         observed = self._observed(batch)
         decoded = self.decode(params, z, private, names)
-        terms = [
-            jnp.where(batch.present[:, i], likelihoods.log_prob(decoded[m.name], observed[m.name], len(m.shape)), 0.0)
-            for i, m in enumerate(self.modalities)
-            if m.name in decoded
-        ]
-        return jnp.stack(terms, -1)
+
+        def term(m: Modality, present: Bool[Array, "B"]) -> Float[Array, "*K B"]:
+            elements = m.observed(batch.x[m.name])
+            nats = likelihoods.log_prob(decoded[m.name], observed[m.name], len(m.shape), elements)
+            return jnp.where(present, nats, 0.0)
+
+        return jnp.stack([term(m, batch.present[:, i]) for i, m in enumerate(self.modalities) if m.name in decoded], -1)
 
     def draw(
         self,
@@ -353,6 +355,8 @@ class Model:
     ) -> dict[str, Array]:
         """All modalities, [samples, B, *shape] in model units: as observed where they were, generated where not.
 
+        Of modalities with `nan_missing` that goes element by element.
+
         Args:
           params: from `init` or `fit`.
           key: PRNG key.
@@ -379,8 +383,11 @@ class Model:
         return {m.name: self.private_prior(m).sample(k, shape) for m, k in zip(owners, keys, strict=False)}
 
     def _mask(self, batch: Batch, index: int) -> Bool[Array, "B *ones"]:
-        """Where a modality is present, with as many axes as its data."""
-        return batch.present[:, index].reshape(-1, *[1] * len(self.modalities[index].shape))
+        """Where a modality is observed, with as many axes as its data."""
+        modality = self.modalities[index]
+        present = batch.present[:, index].reshape(-1, *[1] * len(modality.shape))
+        elements = modality.observed(batch.x[modality.name])
+        return present if elements is None else present & elements
 
     def _observed(self, batch: Batch) -> dict[str, Num[Array, "B ..."]]:
         """The data in model units (uint8 pixels scaled to [0, 1]), zero where absent, so that nothing can leak."""
@@ -442,9 +449,10 @@ class Model:
         private = {m.name: jax.ShapeDtypeStruct((1, m.private_dim), jnp.float32) for m in self.modalities}
         for m in self.modalities:
             output = jax.eval_shape(partial(self.output, modality=m), params, z=z, private=private).shape[1:]
-            fits = output[:-1] == m.shape if m.discrete else output == m.shape
+            needed = m.shape if m.row.outputs == 1 else (*m.shape, m.row.outputs)
+            fits = output[:-1] == m.shape if m.discrete else output == needed
             if not fits:
-                needed = f"{(*m.shape, 'categories')}" if m.discrete else f"{m.shape}"
+                needed = (*m.shape, "categories") if m.discrete else needed
                 raise UserError(f"{m.name}: decoder output shape {output} does not fit {m.likelihood}: needs {needed}")
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from functools import singledispatch
 from typing import Any, cast
 
@@ -19,18 +19,17 @@ from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.networks.conv import ConvDecoder, ConvDecoder1D, ConvEncoder, ConvEncoder1D
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
 from mmvae_jax.sharding import whole
 
 MODEL_FILE, PARAMETERS_FILE = "model.json", "parameters.npz"
-_NETWORKS = (ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder, RecurrentEncoder, RecurrentDecoder)
+_CONVOLUTIONAL = (ConvEncoder, ConvDecoder, ConvEncoder1D, ConvDecoder1D)
+_OTHERS = (MLPEncoder, MLPDecoder, RecurrentEncoder, RecurrentDecoder, TextEncoder, TextDecoder)
 # What a description may name and `load` makes anew; everything else only its owner's code can make.
-_CLASSES: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (Model, Modality, *_NETWORKS, TextEncoder, TextDecoder)
-}
+_CLASSES: dict[str, Callable[..., Any]] = {each.__name__: each for each in (Model, Modality, *_CONVOLUTIONAL, *_OTHERS)}
 
 
 def save(folder: epath.PathLike, model: Model, params: Params) -> None:
@@ -76,7 +75,7 @@ def load(folder: epath.PathLike, model: Model | None = None) -> tuple[Model, Par
     try:
         record = json.loads((folder / MODEL_FILE).read_text())
         content = (folder / PARAMETERS_FILE).read_bytes()
-        described, checksum = record["model"], record["crc32"]
+        described, checksum = _completed(record["model"]), record["crc32"]
     except FileNotFoundError as error:
         raise UserError(f"no model in {folder}: it has no {epath.Path(error.filename).name}") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -134,21 +133,42 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+@_described.register(np.number)
+def _as_python_has_it(value: np.number) -> Any:
+    return value.item()
+
+
 @_described.register(tuple)
 @_described.register(list)
 def _in_order(values: Sequence[Any]) -> list[Any]:
     return [_described(each) for each in values]
 
 
+def _fields(kind: Any) -> list[Field]:
+    """The fields of a class that its caller fills in; a module's parent and name are Linen's."""
+    linens = ("parent", "name") if issubclass(kind, nn.Module) else ()
+    return [each for each in fields(kind) if each.init and each.name not in linens]
+
+
 @_described.register(Model)
 @_described.register(Modality)
 @_described.register(nn.Module)
 def _by_field(value: Any) -> dict[str, Any]:
-    kind, own = type(value), [each.name for each in fields(value) if each.init and each.name != "parent"]
-    if issubclass(kind, nn.Module):
-        own.remove("name")
+    kind, own = type(value), [each.name for each in _fields(type(value))]
     head = {"class": kind.__name__} if _CLASSES.get(kind.__name__) is kind else {"own class": kind.__qualname__}
     return head | {name: _described(getattr(value, name)) for name in own}
+
+
+def _completed(described: Any) -> Any:
+    """A description with the defaults of fields that the library's classes did not have when it was written."""
+    match described:
+        case list():
+            return [_completed(each) for each in described]
+        case {"class": name} if name in _CLASSES:
+            own = _fields(_CLASSES[name])
+            defaults = {each.name: _described(each.default) for each in own if each.default is not MISSING}
+            return defaults | {field: _completed(value) for field, value in described.items()}
+    return described
 
 
 def _made(described: Any) -> Any:

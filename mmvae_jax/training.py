@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 from mmvae_jax.accumulation import InParts
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.inputs import absent_where_nan
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options, Terms, check
 from mmvae_jax.sharding import as_placed, everywhere
@@ -126,6 +127,7 @@ def train_step(
     A step that met something not finite leaves the state as it was.
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), state.step)
+    batch = absent_where_nan(model.modalities, batch)
     loss = OBJECTIVES[training.objective].loss
 
     parted = InParts.of(model, training.accumulate)

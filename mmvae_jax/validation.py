@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from mmvae_jax.data.batching import Batch, Split, take
 from mmvae_jax.errors import UserError
-from mmvae_jax.inputs import Presence
+from mmvae_jax.inputs import Presence, absent_where_nan
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES
 from mmvae_jax.sharding import on_all_devices
@@ -53,7 +53,7 @@ class Watch:
 
     def __init__(self, model: Model, training: Training, split: Split, patience: int):
         self._model, self._training, self._patience = model, training, patience
-        self._batch = take(split, jax.random.key(0), split.size)
+        self._batch = absent_where_nan(model.modalities, take(split, jax.random.key(0), split.size))
         self._looks_since = 0
         self.best: TrainState | None = None
         self.loss = math.inf

@@ -21,7 +21,7 @@ KINDS = ("normal", "label")
 TWO = {"normal": REAL, "label": np.arange(N) % toy.CLASSES}
 
 
-def vector(likelihood: str = "normal", scale: float = 0.5, **options: Any) -> Modality:
+def vector(likelihood: str = "normal", scale: float | tuple[float, ...] = 0.5, **options: Any) -> Modality:
     return replace(toy.modality("normal"), name="a", likelihood=likelihood, scale=scale, **options)
 
 
@@ -44,6 +44,12 @@ def refusal(call: Any) -> str:
     return line
 
 
+def gappy(x: np.ndarray) -> np.ndarray:
+    """Without the first element of every sample."""
+    return np.where(np.arange(x.shape[-1]) == 0, np.nan, x)
+
+
+COUNTS = np.random.default_rng(2).poisson(3.0, size=(N, 3)).astype(np.float32)
 GREY = np.random.default_rng(1).uniform(size=(N, 3)).astype(np.float32)
 LABEL = replace(toy.modality("label"), name="a")
 TEXT = replace(toy.modality("text"), name="a")
@@ -59,7 +65,16 @@ WRONG_VALUES: dict[str, tuple[Modality, np.ndarray, int, str]] = {
     "a class too many": (LABEL, np.r_[np.arange(6) % toy.CLASSES, toy.CLASSES, 0], 6, f"{toy.CLASSES - 1}"),
     "a symbol too many": (TEXT, bad_from(5, 5, np.zeros((N, 4), np.int32)), 5, "4"),
     "NaN": (vector(), bad_from(1, np.nan), 1, "mark it missing"),
+    "NaN, without the option": (vector("normal"), bad_from(2, np.nan), 2, "nan_missing=True"),
     "infinity": (vector("bernoulli"), bad_from(1, np.inf, GREY), 1, "mark it missing"),
+    "infinity where NaN is missing": (vector(nan_missing=True), bad_from(1, np.inf), 1, "mark it missing"),
+    "too far where NaN is missing": (vector(nan_missing=True), gappy(bad_from(3, 501.0)), 3, "standardise"),
+    "too far for one feature": (vector(scale=(9.0, 9.0, 0.1)), bad_from(2, 101.0), 2, "standardise"),
+    "-1 under poisson": (vector("poisson"), bad_from(4, -1.0, COUNTS), 4, "whole numbers of at least 0"),
+    "1.5 under poisson": (vector("poisson"), bad_from(4, 1.5, COUNTS), 4, "poisson takes counts"),
+    "1.5 under negative_binomial": (vector("negative_binomial"), bad_from(1, 1.5, COUNTS), 1, "counts"),
+    "1.5 among gaps": (vector("poisson", nan_missing=True), gappy(bad_from(3, 1.5, COUNTS)), 3, "counts"),
+    "-1 as an integer": (vector("poisson"), bad_from(2, -1, COUNTS.astype(int)), 2, "counts"),
 }
 
 
@@ -85,6 +100,11 @@ GOOD_VALUES: dict[str, tuple[Modality, np.ndarray]] = {
     "999 scales away": (vector("laplace", 0.5), bad_from(0, 499.5)),
     "padding": (TEXT, bad_from(0, -1, np.zeros((N, 4), np.int32))),
     "float64": (vector(), REAL.astype(np.float64)),
+    "counts": (vector("poisson"), bad_from(0, 300.0, COUNTS)),
+    "counts as bytes": (vector("negative_binomial"), COUNTS.astype(np.uint8)),
+    "counts among gaps": (vector("poisson", nan_missing=True), gappy(COUNTS)),
+    "gaps": (vector(nan_missing=True), gappy(REAL)),
+    "99 scales of one feature": (vector(scale=(9.0, 9.0, 0.1)), bad_from(0, 99.0)),
 }
 
 

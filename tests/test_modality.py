@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvae_jax import Model
+from mmvae_jax import Model, UserError
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
+from mmvae_jax.networks.mlp import MLPDecoder
 from tests import toy
 
 BYTES = np.random.default_rng(0).integers(0, 256, (4, 2, 3)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-@pytest.mark.parametrize("likelihood", [name for name, row in LIKELIHOODS.items() if not row.classes])
+@pytest.mark.parametrize("likelihood", [name for name, row in LIKELIHOODS.items() if not (row.classes or row.counts)])
 def test_bytes_are_scaled_where_they_are_pixels(likelihood, pixels):
     modality = replace(toy.modality("bernoulli"), likelihood=likelihood, pixels=pixels)
     found = modality.in_units(jnp.asarray(BYTES))
@@ -30,6 +31,41 @@ def test_class_indices_and_floats_are_never_scaled(pixels):
     assert label.in_units(jnp.arange(4, dtype=jnp.uint8)).tolist() == [0, 1, 2, 3]
     grey = replace(toy.modality("bernoulli"), pixels=pixels)
     np.testing.assert_array_equal(grey.in_units(jnp.array([0.25, 1.0])), [0.25, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ((1.0, 2.0), r"tuple of shape \(2,\): give a number, or a tuple of one a feature \(2, 3\)"),
+        ([1.0, 2.0, 3.0], r"list of shape \(3,\): give a number, or a tuple"),
+        ((1.0, 0.0, 3.0), "give numbers above 0"),
+        (-1.0, "give numbers above 0"),
+        (np.nan, "give numbers above 0"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_scales_are_a_number_or_one_a_feature(scale, words):
+    with pytest.raises(UserError, match=words):
+        replace(toy.modality("bernoulli"), likelihood="normal", pixels=False, scale=scale)
+
+
+def test_pixels_are_no_counts():
+    with pytest.raises(UserError, match="pixels with poisson: counts are not scaled"):
+        replace(toy.modality("poisson"), pixels=True)
+
+
+def test_encoders_see_the_logarithm_of_counts():
+    counts, real = toy.modality("poisson"), toy.modality("normal")
+    np.testing.assert_allclose(counts.encoder_input(jnp.array([0.0, 1.0, 99.0])), np.log([1, 2, 100]), rtol=1e-6)
+    np.testing.assert_array_equal(real.encoder_input(jnp.array([0.0, -1.0])), [0, -1])
+
+
+@pytest.mark.parametrize("outputs", [(3,), (3, 1), (3, 3), (2, 3)])
+def test_decoders_of_two_outputs_an_element_are_told_apart(outputs):
+    wrong = replace(toy.modality("normal_learned_scale"), decoder=MLPDecoder(outputs, ()))
+    words = r"decoder output shape .* does not fit normal_learned_scale: needs \(3, 2\)"
+    with pytest.raises(UserError, match=words):
+        Model((wrong,), 2, "poe").init(jax.random.key(0))
 
 
 def test_counts_as_bytes_are_counts():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mmvae_jax import Modality, Model, UserError, load, save
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.networks.conv import ConvDecoder, ConvDecoder1D, ConvEncoder, ConvEncoder1D
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
@@ -40,6 +40,15 @@ def library_model() -> Model:
         Modality("image", image, ConvEncoder((4,), hidden=None), ConvDecoder(image, (4,)), "bernoulli", pixels=True),
         Modality("text", (8,), TextEncoder(4, 8), TextDecoder(8, 4, 8), "categorical", symbols=tuple("abcd")),
         Modality("string", (2,), RecurrentEncoder(3, 4), RecurrentDecoder(2, 3, 4, 1), "autoregressive", weight=3.0),
+        Modality(
+            "signal",
+            (8, 2),
+            ConvEncoder1D((4,), hidden=None),
+            ConvDecoder1D((8, 2, 2), (4,)),
+            "normal_learned_scale",
+            (0.5, 0.1),
+            nan_missing=True,
+        ),
         Modality("half", (2,), MLPEncoder((4,), dtype=jnp.dtype("bfloat16")), MLPDecoder((2,), ())),
     )
     return Model(modalities, 2, "poe", prior_expert="all", prior="learned_scale")
@@ -65,7 +74,7 @@ def test_another_process_loads_the_same_model_and_parameters(saved: Path):
     program = f"import mmvae_jax; model, params = mmvae_jax.load({str(saved)!r}); print(model.names, len(params))"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == "('vector', 'image', 'text', 'string', 'half') 3\n"
+    assert done.stdout == "('vector', 'image', 'text', 'string', 'signal', 'half') 3\n"
 
 
 def test_networks_of_ones_own_are_given_and_compared(tmp_path: Path):
@@ -78,6 +87,26 @@ def test_networks_of_ones_own_are_given_and_compared(tmp_path: Path):
     jax.tree.map(np.testing.assert_array_equal, found, params)
     with pytest.raises(UserError, match=r"another one: model.modalities\[0\].encoder.width is 3 .* saved, 4 here"):
         load(tmp_path, own_model(4))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_scales_may_be_numpys_numbers(tmp_path: Path):
+    scale = tuple(np.array([0.1, 2.0], np.float32))
+    modality = Modality("a", (2,), MLPEncoder(()), MLPDecoder((2,), ()), scale=scale)  # pyright: ignore[reportArgumentType]
+    model = Model((modality,), 2, "poe")
+    save(tmp_path, model, model.init(jax.random.key(0)))
+    assert load(tmp_path)[0] == model
+
+
+def test_fields_newer_than_the_file_have_their_defaults(tmp_path: Path):
+    save(tmp_path, own_model(), own_model().init(jax.random.key(0)))
+    record = json.loads((tmp_path / "model.json").read_text())
+    assert record["model"]["modalities"][0].pop("nan_missing") is False
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    assert load(tmp_path, own_model())[0] == own_model()
+    wrong = replace(own_model(), modalities=(replace(own_model().modalities[0], nan_missing=True),))
+    with pytest.raises(UserError, match="nan_missing is False where it was saved, True here"):
+        load(tmp_path, wrong)
 
 
 def test_a_name_of_the_librarys_does_not_make_a_class_the_librarys(tmp_path: Path):

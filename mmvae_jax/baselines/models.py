@@ -59,7 +59,7 @@ class CVAE:
 
     def posterior(self, params: Params, x: Data, y: Data) -> Gaussian:
         """q(z|x, y), leaves [B, D]."""
-        inputs = _in_units(self.target, x), _in_units(self.condition, y)
+        inputs = _encoder_input(self.target, x), _encoder_input(self.condition, y)
         return Gaussian.from_outputs(jnp.asarray(self._inference.apply({"params": params["inference"]}, *inputs)))
 
     def decode(self, params: Params, z: Float[Array, "K B D"], y: Data) -> distrax.Distribution:
@@ -119,12 +119,18 @@ class CVAE:
         return InferenceNetwork((self.target.encoder, self.condition.encoder), 2 * self.latent_dim, self.joint_width)
 
     def _with_features(self, params: Params, z: Float[Array, "*K B D"], y: Data) -> Array:
-        inputs = _in_units(self.condition, y)
+        inputs = _encoder_input(self.condition, y)
         features = jnp.asarray(self.condition.encoder.apply({"params": params["condition"]}, inputs))
         return jnp.concatenate([z, jnp.broadcast_to(features, (*z.shape[:-1], features.shape[-1]))], -1)
 
     def _log_likelihood(self, params: Params, z: Float[Array, "K B D"], x: Data, y: Data) -> Float[Array, "K B"]:
-        return likelihoods.log_prob(self.decode(params, z, y), _in_units(self.target, x), len(self.target.shape))
+        elements = self.target.observed(jnp.asarray(x))
+        decoded, shape = self.decode(params, z, y), self.target.shape
+        return likelihoods.log_prob(decoded, _in_units(self.target, x), len(shape), elements)
+
+
+def _encoder_input(modality: Modality, x: Data) -> Num[Array, "B ..."]:
+    return modality.encoder_input(_in_units(modality, x))
 
 
 def _in_units(modality: Modality, x: Data) -> Num[Array, "B ..."]:

@@ -33,6 +33,7 @@ from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.evaluation.synergy import trained_oracle
 from mmvae_jax.evaluation.tasks import TaskErrors, task_errors
+from mmvae_jax.inputs import absent_where_nan
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density
 from mmvae_jax.sharding import whole
@@ -110,7 +111,7 @@ class Context:
     @cached_property
     def test(self) -> Batch:
         """All test tuples that have every modality, in a random order."""
-        return complete(self.dataset.test, self.keys.test)
+        return complete(self.model, self.dataset.test, self.keys.test)
 
     @property
     def judged(self) -> Batch:
@@ -121,7 +122,7 @@ class Context:
     def fitted(self) -> Batch:
         """The training tuples that probes are fitted on."""
         count = min(self.settings.probe_train_examples, self.dataset.train.size)
-        return take(self.dataset.train, self.keys.train, count)
+        return absent_where_nan(self.model.modalities, take(self.dataset.train, self.keys.train, count))
 
     @cached_property
     def classifiers(self) -> dict[str, Classifier]:
@@ -322,13 +323,13 @@ def evaluated_subsets(m: int) -> Masks:
     return np.concatenate(masks)
 
 
-def complete(split: Split, key: Key[Array, ""]) -> Batch:
-    """All tuples of a split that have every modality, in a random order.
+def complete(model: Model, split: Split, key: Key[Array, ""]) -> Batch:
+    """All tuples of a split that have every modality of the model, in a random order.
 
     Raises:
       UserError: there is none.
     """
-    everything = take(split, key, split.size)
+    everything = absent_where_nan(model.modalities, take(split, key, split.size))
     rows = np.flatnonzero(np.asarray(everything.present).all(1))
     if len(rows) == 0:
         raise UserError("no test tuple with every modality: evaluation needs some")

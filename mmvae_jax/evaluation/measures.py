@@ -96,7 +96,7 @@ def synergy(context: Context) -> Values:
     join, oracle = context.dataset.join, context.oracle
     assert join is not None and oracle is not None
     take_key, draw_key = jax.random.split(context.key)
-    test = first(complete(context.dataset.test, take_key), context.settings.test_examples)
+    test = first(complete(context.model, context.dataset.test, take_key), context.settings.test_examples)
     model, params = context.model, context.params
     return labelled(context.labels, reassembly_matches(model, params, draw_key, test, context.masks, join, oracle))
 

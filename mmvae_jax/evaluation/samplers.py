@@ -15,6 +15,7 @@ from sklearn import mixture
 from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
 from mmvae_jax.gaussian import Gaussian
+from mmvae_jax.inputs import absent_where_nan
 from mmvae_jax.model import Model, Params
 from mmvae_jax.priors import Density, GaussianMixture
 from mmvae_jax.sharding import on_all_devices
@@ -52,7 +53,7 @@ def gaussian_mixture(
       components: of the mixture, at most one a tuple.
     """
     take_key, draw_key, fit_key = jax.random.split(key, 3)
-    train = take(dataset.train, take_key, min(dataset.train.size, MAX_FITTED))
+    train = absent_where_nan(model.modalities, take(dataset.train, take_key, min(dataset.train.size, MAX_FITTED)))
     z = posterior_draws(model, params, draw_key, train).astype(np.float64)
     seed = int(jax.random.randint(fit_key, (), 0, 2**31 - 1))
     found = mixture.GaussianMixture(min(components, len(z)), covariance_type="diag", random_state=seed).fit(z)

@@ -37,7 +37,8 @@ class MLPDecoder(nn.Module):
     """Dense layers and a linear output of a given shape.
 
     Attributes:
-      shape: of the output: the data's, with the number of classes appended for class indices.
+      shape: of the output: the data's, with the number of classes appended for class indices, or that of the numbers
+        that a likelihood takes for an element, where there are several.
       widths: units of each hidden layer.
       activation: after each hidden layer.
       dtype: of the computation.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
+from mmvae_jax.networks.conv import ConvDecoder, ConvDecoder1D, ConvEncoder, ConvEncoder1D
 from mmvae_jax.networks.windows import pair
 from tests.networks.reference import assert_close, draw, init, lax_conv2d, run
 from tests.released import golden
@@ -70,6 +70,39 @@ def test_decoder_retraces_the_encoders_sizes(shape, kernel, stride, padding, lay
         )
         x = jax.vjp(down, jnp.zeros(size))[1](jax.nn.relu(x))[0] + layer["bias"][:, None, None, None]
     assert_close(run(decoder, params, z), x.transpose(3, 1, 2, 0), 1e-5)
+
+
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_signals_are_convolved_along_their_time(channels):
+    """XLA's convolutions in one dimension, and their adjoints in the decoder."""
+    x, z = draw(3, (2, 30, *channels), (2, 3), dtype="float32")
+    encoder, decoder = ConvEncoder1D((3, 4), 5, 2, 1, hidden=None), ConvDecoder1D((30, *channels), (4, 3), 5, 2, 1)
+    params, back = init(encoder, x)["ConvEncoder_0"], init(decoder, z)["ConvDecoder_0"]
+
+    def conv(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel[:, 0], (2,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC"))
+
+    y, sizes = x.reshape(2, 30, -1), []
+    for n in range(2):
+        sizes.append(y.shape)
+        y = jax.nn.relu(conv(y, params[f"Conv_{n}"]["kernel"]) + params[f"Conv_{n}"]["bias"])
+    assert_close(run(encoder, {"ConvEncoder_0": params}, x), y.reshape(2, -1), 1e-5)
+    made = (z @ back["Dense_0"]["kernel"] + back["Dense_0"]["bias"]).reshape(y.shape)
+    for n, size in enumerate(sizes[::-1]):
+        layer = back[f"ConvTranspose_{n}"]
+        down = partial(conv, kernel=layer["kernel"].swapaxes(2, 3))
+        made = jax.vjp(down, jnp.zeros(size))[1](jax.nn.relu(made))[0] + layer["bias"]
+    assert_close(run(decoder, {"ConvDecoder_0": back}, z), made.reshape(x.shape), 1e-5)
+
+
+def test_decoders_put_several_numbers_of_an_element_side_by_side():
+    z = jnp.ones((2, 3))
+    for decoder, flat, shape in (
+        (ConvDecoder((8, 8, 3, 2), (4,)), ConvDecoder((8, 8, 6), (4,)), (2, 8, 8, 3, 2)),
+        (ConvDecoder1D((8, 3, 2), (4,)), ConvDecoder1D((8, 6), (4,)), (2, 8, 3, 2)),
+    ):
+        params = init(decoder, z)
+        np.testing.assert_array_equal(run(decoder, params, z), run(flat, params, z).reshape(shape))
 
 
 def layer(numbers, name, axes):
