@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 import distrax
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from mmvae_jax.data.captions import LookUp
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood, LogitsFn
+from mmvae_jax.networks.foreign import Network
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Modality:
     Attributes:
       name: as it appears in subsets like `m0+m3`.
       shape: of one x, for example (28, 28, 3); () for a label.
-      encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads.
-      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices; for
+      encoder: x [B, *shape] -> features [B, F]; the library adds the heads. A Linen module, or any hashable object
+        with `init(key, x)` and `apply(parameters, x)`.
+      decoder: likewise, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices; for
         the likelihood `autoregressive` see `networks.recurrent.RecurrentDecoder`.
       likelihood: a key of `LIKELIHOODS`, or a `Likelihood` of one's own.
       scale: of a normal or Laplace likelihood.
@@ -33,8 +34,8 @@ class Modality:
 
     name: str
     shape: tuple[int, ...]
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Network
+    decoder: Network
     likelihood: str | Likelihood = "normal"
     scale: float = 1.0
     weight: float = 1.0

@@ -6,14 +6,14 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
@@ -47,7 +47,7 @@ def save(folder: epath.PathLike, model: Model, params: Params) -> None:
       UserError: parameters of another model, or a folder that cannot be written to.
     """
     arrays = _flat(jax.tree.map(np.asarray, whole(params)))
-    _check(model, arrays)
+    _checked(model, arrays)
     if not hosts.first_process():
         return
     folder, content = epath.Path(folder), io.BytesIO()
@@ -88,8 +88,9 @@ def load(folder: epath.PathLike, model: Model | None = None) -> tuple[Model, Par
         raise UserError(f"the model in {folder} is another one: {differences[0]}")
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
-    _check(loaded, arrays)
-    return loaded, unflatten_dict({name: jnp.asarray(values) for name, values in arrays.items()}, sep="/")
+    expected = _checked(loaded, arrays)
+    leaves = [jnp.asarray(arrays[name]) for name in _flat(expected)]
+    return loaded, jax.tree.unflatten(jax.tree.structure(expected), leaves)
 
 
 def _replace(path: epath.Path, content: bytes) -> None:
@@ -99,18 +100,21 @@ def _replace(path: epath.Path, content: bytes) -> None:
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """The leaves of nested dicts by their path."""
-    return cast(dict[str, Any], flatten_dict(tree, sep="/"))
+    """The leaves of a tree by their path."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _check(model: Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises a UserError unless a model's parameters have these names and shapes."""
-    expected = {name: leaf.shape for name, leaf in _flat(jax.eval_shape(model.init, jax.random.key(0))).items()}
+def _checked(model: Model, arrays: Mapping[str, np.ndarray]) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes of a model's parameters; a UserError unless these are their names and shapes."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    expected = {name: leaf.shape for name, leaf in _flat(shapes).items()}
     found = {name: values.shape for name, values in arrays.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             has = f"{name} is of shape {found.get(name)}, the model's of {expected.get(name)}"
             raise UserError(f"parameters of another model: {has}")
+    return shapes
 
 
 @singledispatch

@@ -21,6 +21,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.evaluation.inception import inception
 from mmvae_jax.evaluation.published import Published, comparable
+from mmvae_jax.listing import model_table
 from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -51,7 +52,6 @@ from mmvae_jax.runs.origin import plain_published, versions, write_origin
 from mmvae_jax.runs.report import model_label, write_report
 from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
-from mmvae_jax.zoo import model_table
 
 # What changes nothing of a run's results.
 _ASIDE = (
