@@ -22,9 +22,11 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.rows import Rows
+from mmvae_jax.saving import described, made
 from mmvae_jax.training import Training
 
 _SCORE, _IMPUTE, _DRAW = range(3)
+_DESCRIBED = ("modalities", "model_")
 
 
 class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -164,11 +166,13 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return as_given(self._imputed(batch, draws, drawn=True))
         discrete = {m.name: m.discrete for m in self.model_.modalities}
         expected = self._imputed(batch, self.samples, drawn=False)
-        means = {name: stats.mode(x).mode if discrete[name] else x.mean(0) for name, x in expected.items()}
+        means = {name: stats.mode(x).mode if discrete[name] else _mean(x) for name, x in expected.items()}
         if not return_std:
             return as_given(means)
         drawn = self._imputed(batch, self.samples, drawn=True)
-        spread = {name: (x != means[name]).mean(0) if discrete[name] else x.std(0) for name, x in drawn.items()}
+        spread = {
+            name: _mean(x != means[name]) if discrete[name] else x.std(0, np.float64) for name, x in drawn.items()
+        }
         return as_given(means), as_given(spread)
 
     def __sklearn_tags__(self) -> Tags:
@@ -177,6 +181,19 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: of networks their description, as `save` writes it, for functions in them cannot be."""
+        state = super().__getstate__()
+        return state | {name: described(state[name]) for name in _DESCRIBED if name in state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The reverse.
+
+        Raises:
+          UserError: it has networks that are not the library's.
+        """
+        super().__setstate__(state | {name: made(state[name]) for name in _DESCRIBED if name in state})
 
     def _key(self, purpose: int) -> Array:
         return jax.random.fold_in(jax.random.key(self._seed), purpose)
@@ -243,6 +260,11 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         shapes = {m.name: m.shape for m in self.model_.modalities}
         columns = [x.reshape(*x.shape[: x.ndim - len(shapes[name])], -1) for name, x in values.items()]
         return np.concatenate(columns, -1)
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Over the draws; of equal ones exactly what they are."""
+    return x.mean(0, np.float64).astype(np.float32)
 
 
 def _indices(x: np.ndarray, present: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def save(folder: epath.PathLike, model: Model, params: Params) -> None:
         return
     folder, content = epath.Path(folder), io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
-    record = {"model": _described(model), "crc32": zlib.crc32(content.getvalue())}
+    record = {"model": described(model), "crc32": zlib.crc32(content.getvalue())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / PARAMETERS_FILE, content.getvalue())
@@ -76,15 +76,15 @@ def load(folder: epath.PathLike, model: Model | None = None) -> tuple[Model, Par
     try:
         record = json.loads((folder / MODEL_FILE).read_text())
         content = (folder / PARAMETERS_FILE).read_bytes()
-        described, checksum = record["model"], record["crc32"]
+        saved, checksum = record["model"], record["crc32"]
     except FileNotFoundError as error:
         raise UserError(f"no model in {folder}: it has no {epath.Path(error.filename).name}") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"the model in {folder} cannot be read: {one_line(error)}") from error
     if zlib.crc32(content) != checksum:
         raise UserError(f"{folder / PARAMETERS_FILE} is damaged, or not that of {MODEL_FILE} beside it")
-    loaded: Model = _made(described) if model is None else model
-    if model is not None and (differences := _differences("model", described, _described(model))):
+    loaded: Model = made(saved) if model is None else model
+    if model is not None and (differences := _differences("model", saved, described(model))):
         raise UserError(f"the model in {folder} is another one: {differences[0]}")
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
@@ -118,7 +118,7 @@ def _checked(model: Model, arrays: Mapping[str, np.ndarray]) -> PyTree[jax.Shape
 
 
 @singledispatch
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
     """A model, or a part of one, as JSON knows it: here a function, a dtype, or what only its owner's code makes."""
     name = getattr(value, "__name__", type(value).__qualname__)
     if getattr(nn, name, None) is value:
@@ -129,43 +129,43 @@ def _described(value: Any) -> Any:
         return {"own": name}
 
 
-@_described.register(type(None))
-@_described.register(bool)
-@_described.register(int)
-@_described.register(float)
-@_described.register(str)
+@described.register(type(None))
+@described.register(bool)
+@described.register(int)
+@described.register(float)
+@described.register(str)
 def _as_it_is(value: Any) -> Any:
     return value
 
 
-@_described.register(tuple)
-@_described.register(list)
+@described.register(tuple)
+@described.register(list)
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    return [_described(each) for each in values]
+    return [described(each) for each in values]
 
 
-@_described.register(Model)
-@_described.register(Modality)
-@_described.register(nn.Module)
+@described.register(Model)
+@described.register(Modality)
+@described.register(nn.Module)
 def _by_field(value: Any) -> dict[str, Any]:
     kind, own = type(value), [each.name for each in fields(value) if each.init and each.name != "parent"]
     if issubclass(kind, nn.Module):
         own.remove("name")
     head = {"class": kind.__name__} if _CLASSES.get(kind.__name__) is kind else {"own class": kind.__qualname__}
-    return head | {name: _described(getattr(value, name)) for name in own}
+    return head | {name: described(getattr(value, name)) for name in own}
 
 
-def _made(described: Any) -> Any:
-    """What was described.
+def made(described: Any) -> Any:
+    """What was `described`.
 
     Raises:
       UserError: it holds a class or a function that is not the library's.
     """
     match described:
         case list():
-            return tuple(_made(each) for each in described)
+            return tuple(made(each) for each in described)
         case {"class": name, **own} if name in _CLASSES:
-            return _CLASSES[name](**{field: _made(each) for field, each in own.items()})
+            return _CLASSES[name](**{field: made(each) for field, each in own.items()})
         case {"class": name} | {"own class": name} | {"own": name}:
             raise UserError(f"{name} is not the library's: make the model with your code, and give it to load")
         case {"function": name}:

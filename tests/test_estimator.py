@@ -37,6 +37,7 @@ def fitted() -> MultimodalVAE:
     return clone(LINEAR).set_params(columns=COLUMNS).fit(table())
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_it_keeps_scikit_learns_protocol():
     """All of `check_estimator`, untrained, but for NaN in single columns of a modality, which is refused."""
     estimator = clone(LINEAR).set_params(steps=0, samples=2)
@@ -72,7 +73,7 @@ def test_what_is_missing_is_imputed_with_its_uncertainty(fitted: MultimodalVAE):
     missing = np.isnan(x)
     mean, deviation = fitted.impute(x, return_std=True)
     np.testing.assert_array_equal(mean[~missing], x[~missing])
-    assert (deviation[~missing] < 1e-6).all()
+    assert (deviation[~missing] == 0).all()
     draws = fitted.impute(x, draws=400)
     assert draws.shape == (400, *x.shape)
     # Of 50 draws against 400: a deviation of a tenth, in units of themselves.
@@ -116,8 +117,8 @@ def test_dicts_with_class_indices_are_split_by_rows():
     data = {"shown": np.eye(3)[label] + 0.1 * rng.normal(size=(150, 3)), "label": label}
     estimator = clone(LINEAR).set_params(steps=400)
     scores = cross_val_score(estimator, Rows(data), cv=2)
-    # Knowing nothing, a label costs log 3, and a value of variance 2/9 under scale 0.3 some more.
-    assert scores.shape == (2,) and (scores > -np.log(3)).all()
+    # Knowing nothing costs 4.1 nats: log 3 of the label, and 1 of each value of variance 0.23 under scale 0.3.
+    assert scores.shape == (2,) and (scores > -2.5).all()
     imputed, doubt = estimator.fit(data).impute({"shown": data["shown"]}, return_std=True)
     right = imputed["label"] == label
     assert right.mean() > 0.95 and imputed["label"].dtype.kind == "i"
