@@ -13,12 +13,12 @@ import numpy as np
 from mmvae_jax.baselines import BASELINES, BaselineSettings, accuracy
 from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation.comparison import SPREAD, markdown_table
 from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.plotting.curves import levels_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import Parser, grouped, read_run
 from mmvae_jax.runs.config import Config
-from mmvae_jax.runs.finished import SPREAD, markdown_table
 from mmvae_jax.runs.folder import prepare_folder, write_whole, writing
 from mmvae_jax.runs.runner import Experiment
 
