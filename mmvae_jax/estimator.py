@@ -184,7 +184,7 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: of networks their description, as `save` writes it, for functions in them cannot be."""
-        state = super().__getstate__()
+        state: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore[reportArgumentType, reportCallIssue]
         return state | {name: described(state[name]) for name in _DESCRIBED if name in state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -214,13 +214,14 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return X if presence is None else Rows(X.data, presence)
         if isinstance(X, Mapping) and not sparse.issparse(X):  # some sparse matrices are mappings
             return Rows(X, presence)
-        X = validate_data(self, X, reset=reset, dtype=np.float32, ensure_all_finite="allow-nan")
-        shapes = self._shapes(X.shape[1])
+        values: Any = X
+        values = validate_data(self, values, reset=reset, dtype=np.float32, ensure_all_finite="allow-nan")
+        shapes = self._shapes(values.shape[1])
         sizes = [math.prod(shape) for shape in shapes.values()]
-        if sum(sizes) != X.shape[1]:
+        if sum(sizes) != values.shape[1]:
             taken = dict(zip(shapes, sizes, strict=True))
-            raise UserError(f"X has {X.shape[1]} columns, the modalities take {sum(sizes)}, {taken}: give columns")
-        parts = np.split(X, np.cumsum(sizes)[:-1], axis=1)
+            raise UserError(f"X has {values.shape[1]} columns, the modalities take {sum(sizes)}, {taken}: give columns")
+        parts = np.split(values, np.cumsum(sizes)[:-1], axis=1)
         named = zip(shapes.items(), parts, strict=True)
         return Rows({name: part.reshape(-1, *shape) for (name, shape), part in named}, presence)
 

@@ -77,4 +77,4 @@ def _over_all_rows(data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], Bool
 def _all_nan(x: np.ndarray) -> Bool[np.ndarray, "N"]:
     if not np.issubdtype(x.dtype, np.floating):
         return np.zeros(len(x), bool)
-    return np.isnan(x).reshape(len(x), -1).all(1)
+    return np.asarray(np.isnan(x).reshape(len(x), -1).all(1))

@@ -151,8 +151,10 @@ class Dataset:
                 raise UserError(
                     f"labels of type {each.dtype} and shape {each.shape}: give an integer from 0 on a tuple"
                 )
-        splits = [fixed_split(x, each) for x, each in zip((train, test), labels, strict=True)]
-        return cls("arrays", tuple(train), *splits, int(max(each.max(initial=-1) for each in labels)) + 1)
+        splits = {
+            name: fixed_split(x, each) for name, x, each in zip(("train", "test"), (train, test), labels, strict=True)
+        }
+        return cls("arrays", tuple(train), **splits, num_classes=int(np.concatenate(labels).max(initial=-1)) + 1)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
