@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from mmvae_jax.errors import UserError
+from mmvae_jax.listing import model_table
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.zoo import model_table
 
 
 def main() -> int:

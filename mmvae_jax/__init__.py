@@ -1,5 +1,6 @@
 """Multimodal variational autoencoders in JAX: describe modalities, choose a fusion and an objective, fit, infer."""
 
+from mmvae_jax.compilation import cache_compiled
 from mmvae_jax.errors import UserError
 from mmvae_jax.loop import fit
 from mmvae_jax.modality import Modality
@@ -11,4 +12,15 @@ from mmvae_jax.validation import Validation
 
 __version__ = "0.1.0"
 
-__all__ = ["Modality", "Model", "Options", "Training", "UserError", "Validation", "fit", "load", "save"]
+__all__ = [
+    "Modality",
+    "Model",
+    "Options",
+    "Training",
+    "UserError",
+    "Validation",
+    "cache_compiled",
+    "fit",
+    "load",
+    "save",
+]

@@ -29,15 +29,6 @@ class InParts(Model):
 
     parts: int = 1
 
-    @classmethod
-    def of(cls, model: Model, parts: int) -> Model:
-        """The model, in parts if there are several."""
-        return (
-            model
-            if parts == 1
-            else cls(**{name: getattr(model, name) for name in Model.__dataclass_fields__}, parts=parts)
-        )
-
     def encode(self, params: Params, batch: Batch) -> Codes:
         """`Model.encode`, part by part."""
         encode = super().encode
@@ -75,3 +66,9 @@ class InParts(Model):
         pieces = jax.tree.map(lambda leaf: split(leaf, 0), batch), jax.tree.map(lambda leaf: split(leaf, -2), others)
         once_more = jax.checkpoint(lambda piece: function(*piece), prevent_cse=False)
         return jax.tree.map(joined, jax.lax.map(once_more, pieces))
+
+
+def in_parts(model: Model, parts: int) -> Model:
+    """The model, in parts if there are several."""
+    fields = {name: getattr(model, name) for name in Model.__dataclass_fields__}
+    return model if parts == 1 else InParts(**fields, parts=parts)

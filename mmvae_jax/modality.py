@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import distrax
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Num
 from mmvae_jax.data.captions import LookUp
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood, LogitsFn
+from mmvae_jax.networks.foreign import Network
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Modality:
     Attributes:
       name: as it appears in subsets like `m0+m3`.
       shape: of one x, for example (28, 28, 3); () for a label.
-      encoder: Linen module, x [B, *shape] -> features [B, F]; the library adds the heads. It sees log(1 + x) of counts
-        (Lopez et al. 2018).
-      decoder: Linen module, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices and
-        for likelihoods of C `outputs` an element; for `autoregressive` see `networks.recurrent.RecurrentDecoder`.
+      encoder: x [B, *shape] -> features [B, F]; the library adds the heads. A Linen module, or any hashable object
+        with `init(key, x)` and `apply(parameters, x)`. It sees log(1 + x) of counts (Lopez et al. 2018).
+      decoder: likewise, z [N, D] -> likelihood parameters [N, *shape], or [N, *shape, C] for class indices and for
+        likelihoods of C `outputs` an element; for `autoregressive` see `networks.recurrent.RecurrentDecoder`.
       likelihood: a key of `LIKELIHOODS`, or a `Likelihood` of one's own.
       scale: of a normal or Laplace likelihood, or the unit of a learned one: a number, or one for every entry of the
         last axis of x.
@@ -38,8 +38,8 @@ class Modality:
 
     name: str
     shape: tuple[int, ...]
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Network
+    decoder: Network
     likelihood: str | Likelihood = "normal"
     scale: float | tuple[float, ...] = 1.0
     weight: float = 1.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, Self, cast, get_args
 
 import distrax
 import flax.linen as nn
@@ -21,10 +21,12 @@ from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.inputs import Presence, as_batch
 from mmvae_jax.mixture import Mixture
 from mmvae_jax.modality import Modality
+from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.networks.inference import Bridge, InferenceNetwork
 from mmvae_jax.posteriors import POSTERIORS, Family, Posterior
 from mmvae_jax.priors import PRIORS, Density, Prior
 from mmvae_jax.sharding import of_rows
+from mmvae_jax.zoo import model_row
 
 Params = PyTree[Array]
 
@@ -96,6 +98,21 @@ class Model:
         if self.modalities:
             self._check_fusion()
 
+    @classmethod
+    def of(cls, name: str, modalities: Sequence[Modality], latent_dim: int, **options: Any) -> Self:
+        """A model of the papers; `Training.of(name)` has the objective that belongs to it.
+
+        Args:
+          name: a key of `zoo.MODELS`.
+          modalities: in the order of the presence mask's columns.
+          latent_dim: D.
+          options: further fields; these win over what the model sets.
+
+        Raises:
+          UserError: for an unknown model or options that do not go together.
+        """
+        return cls(tuple(modalities), latent_dim, **{**model_row(name).architecture, **options})
+
     @property
     def names(self) -> tuple[str, ...]:
         """The modalities' names."""
@@ -114,7 +131,7 @@ class Model:
     @cached_property
     def classes(self) -> dict[str, int]:
         """How many classes the decoders of class indices know."""
-        outputs = {m.name: m.decoder.init_with_output for m in self.modalities if m.discrete}
+        outputs = {m.name: as_linen(m.decoder).init_with_output for m in self.modalities if m.discrete}
         z = {m.name: jnp.zeros((1, self.latent_dim + m.private_dim)) for m in self.modalities}
         key = jax.random.key(0)
         return {name: jax.eval_shape(output, key, z[name])[0].shape[-1] for name, output in outputs.items()}
@@ -136,7 +153,7 @@ class Model:
         decoders = {}
         for i, m in enumerate(self.modalities):
             z = jnp.zeros((1, self.latent_dim + m.private_dim))
-            decoders[m.name] = _init(m.decoder, jax.random.fold_in(decoder_key, i), z)
+            decoders[m.name] = _init(as_linen(m.decoder), jax.random.fold_in(decoder_key, i), z)
         params: dict[str, Any] = {"inference": inference, "decoders": decoders}
         prior = PRIORS[self.prior].init(jax.random.fold_in(key, 2), self.latent_dim)
         if jax.tree.leaves(prior):
@@ -401,7 +418,7 @@ class Model:
             return Bridge(2 * self.latent_dim)
         members = [self.modalities[i] for i in network.inputs]
         private_dim = members[0].private_dim if network.name == members[0].name else 0
-        trunks = tuple(m.encoder for m in members)
+        trunks = tuple(as_linen(m.encoder) for m in members)
         return InferenceNetwork(trunks, 2 * (self.latent_dim + private_dim), self.joint_width)
 
     def _posterior(self, outputs: Float[Array, "B outputs"]) -> Posterior:
@@ -426,7 +443,7 @@ class Model:
             if private is None:
                 raise ValueError(f"{modality.name} has a private latent: decode needs its values")
             z = jnp.concatenate([z, private[modality.name]], -1)
-        apply = partial(modality.decoder.apply, {"params": params["decoders"][modality.name]})
+        apply = partial(as_linen(modality.decoder).apply, {"params": params["decoders"][modality.name]})
         inputs = (z,) if push is None else (z, push)
         return of_rows(lambda *rows: cast("Array", apply(*rows)).astype(jnp.float32), *inputs)
 

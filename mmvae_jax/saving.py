@@ -6,14 +6,14 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
@@ -46,12 +46,12 @@ def save(folder: epath.PathLike, model: Model, params: Params) -> None:
       UserError: parameters of another model, or a folder that cannot be written to.
     """
     arrays = _flat(jax.tree.map(np.asarray, whole(params)))
-    _check(model, arrays)
+    _checked(model, arrays)
     if not hosts.first_process():
         return
     folder, content = epath.Path(folder), io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
-    record = {"model": _described(model), "crc32": zlib.crc32(content.getvalue())}
+    record = {"model": described(model), "crc32": zlib.crc32(content.getvalue())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / PARAMETERS_FILE, content.getvalue())
@@ -75,20 +75,21 @@ def load(folder: epath.PathLike, model: Model | None = None) -> tuple[Model, Par
     try:
         record = json.loads((folder / MODEL_FILE).read_text())
         content = (folder / PARAMETERS_FILE).read_bytes()
-        described, checksum = _completed(record["model"]), record["crc32"]
+        saved, checksum = _completed(record["model"]), record["crc32"]
     except FileNotFoundError as error:
         raise UserError(f"no model in {folder}: it has no {epath.Path(error.filename).name}") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"the model in {folder} cannot be read: {one_line(error)}") from error
     if zlib.crc32(content) != checksum:
         raise UserError(f"{folder / PARAMETERS_FILE} is damaged, or not that of {MODEL_FILE} beside it")
-    loaded: Model = _made(described) if model is None else model
-    if model is not None and (differences := _differences("model", described, _described(model))):
+    loaded: Model = made(saved) if model is None else model
+    if model is not None and (differences := _differences("model", saved, described(model))):
         raise UserError(f"the model in {folder} is another one: {differences[0]}")
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
-    _check(loaded, arrays)
-    return loaded, unflatten_dict({name: jnp.asarray(values) for name, values in arrays.items()}, sep="/")
+    expected = _checked(loaded, arrays)
+    leaves = [jnp.asarray(arrays[name]) for name in _flat(expected)]
+    return loaded, jax.tree.unflatten(jax.tree.structure(expected), leaves)
 
 
 def _replace(path: epath.Path, content: bytes) -> None:
@@ -98,22 +99,25 @@ def _replace(path: epath.Path, content: bytes) -> None:
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """The leaves of nested dicts by their path."""
-    return cast(dict[str, Any], flatten_dict(tree, sep="/"))
+    """The leaves of a tree by their path."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _check(model: Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises a UserError unless a model's parameters have these names and shapes."""
-    expected = {name: leaf.shape for name, leaf in _flat(jax.eval_shape(model.init, jax.random.key(0))).items()}
+def _checked(model: Model, arrays: Mapping[str, np.ndarray]) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes of a model's parameters; a UserError unless these are their names and shapes."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    expected = {name: leaf.shape for name, leaf in _flat(shapes).items()}
     found = {name: values.shape for name, values in arrays.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             has = f"{name} is of shape {found.get(name)}, the model's of {expected.get(name)}"
             raise UserError(f"parameters of another model: {has}")
+    return shapes
 
 
 @singledispatch
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
     """A model, or a part of one, as JSON knows it: here a function, a dtype, or what only its owner's code makes."""
     name = getattr(value, "__name__", type(value).__qualname__)
     if getattr(nn, name, None) is value:
@@ -124,24 +128,24 @@ def _described(value: Any) -> Any:
         return {"own": name}
 
 
-@_described.register(type(None))
-@_described.register(bool)
-@_described.register(int)
-@_described.register(float)
-@_described.register(str)
+@described.register(type(None))
+@described.register(bool)
+@described.register(int)
+@described.register(float)
+@described.register(str)
 def _as_it_is(value: Any) -> Any:
     return value
 
 
-@_described.register(np.number)
+@described.register(np.number)
 def _as_python_has_it(value: np.number) -> Any:
     return value.item()
 
 
-@_described.register(tuple)
-@_described.register(list)
+@described.register(tuple)
+@described.register(list)
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    return [_described(each) for each in values]
+    return [described(each) for each in values]
 
 
 def _fields(kind: Any) -> list[Field]:
@@ -150,38 +154,38 @@ def _fields(kind: Any) -> list[Field]:
     return [each for each in fields(kind) if each.init and each.name not in linens]
 
 
-@_described.register(Model)
-@_described.register(Modality)
-@_described.register(nn.Module)
+@described.register(Model)
+@described.register(Modality)
+@described.register(nn.Module)
 def _by_field(value: Any) -> dict[str, Any]:
     kind, own = type(value), [each.name for each in _fields(type(value))]
     head = {"class": kind.__name__} if _CLASSES.get(kind.__name__) is kind else {"own class": kind.__qualname__}
-    return head | {name: _described(getattr(value, name)) for name in own}
+    return head | {name: described(getattr(value, name)) for name in own}
 
 
-def _completed(described: Any) -> Any:
+def _completed(saved: Any) -> Any:
     """A description with the defaults of fields that the library's classes did not have when it was written."""
-    match described:
+    match saved:
         case list():
-            return [_completed(each) for each in described]
+            return [_completed(each) for each in saved]
         case {"class": name} if name in _CLASSES:
             own = _fields(_CLASSES[name])
-            defaults = {each.name: _described(each.default) for each in own if each.default is not MISSING}
-            return defaults | {field: _completed(value) for field, value in described.items()}
-    return described
+            defaults = {each.name: described(each.default) for each in own if each.default is not MISSING}
+            return defaults | {field: _completed(value) for field, value in saved.items()}
+    return saved
 
 
-def _made(described: Any) -> Any:
-    """What was described.
+def made(described: Any) -> Any:
+    """What was `described`.
 
     Raises:
       UserError: it holds a class or a function that is not the library's.
     """
     match described:
         case list():
-            return tuple(_made(each) for each in described)
+            return tuple(made(each) for each in described)
         case {"class": name, **own} if name in _CLASSES:
-            return _CLASSES[name](**{field: _made(each) for field, each in own.items()})
+            return _CLASSES[name](**{field: made(each) for field, each in own.items()})
         case {"class": name} | {"own class": name} | {"own": name}:
             raise UserError(f"{name} is not the library's: make the model with your code, and give it to load")
         case {"function": name}:

@@ -5,20 +5,21 @@ Randomness is one key per run: a step's noise is drawn from `fold_in(key, step)`
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
-from mmvae_jax.accumulation import InParts
+from mmvae_jax.accumulation import in_parts
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.inputs import absent_where_nan
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options, Terms, check
 from mmvae_jax.sharding import as_placed, everywhere
+from mmvae_jax.zoo import model_row
 
 ORDER, NOISE = 0, 1
 Schedule = Literal["constant", "cosine"]
@@ -79,6 +80,19 @@ class Training:
         if not self.learning_rate > 0:
             raise UserError(f"learning-rate={self.learning_rate}: give a number above 0")
 
+    @classmethod
+    def of(cls, model: str, **settings: Any) -> Self:
+        """The settings with the objective of a paper's model.
+
+        Args:
+          model: a key of `zoo.MODELS`.
+          settings: further fields; these win.
+
+        Raises:
+          UserError: for an unknown model or a value that no field takes.
+        """
+        return cls(**{"objective": model_row(model).objective, **settings})
+
     @property
     def step_size(self) -> int:
         """Tuples that one step learns from."""
@@ -130,7 +144,7 @@ def train_step(
     batch = absent_where_nan(model.modalities, batch)
     loss = OBJECTIVES[training.objective].loss
 
-    parted = InParts.of(model, training.accumulate)
+    parted = in_parts(model, training.accumulate)
 
     def loss_of(params: Params) -> tuple[Array, Terms]:
         return loss(parted, params, key, batch, training.beta_at(state.step), training.options)

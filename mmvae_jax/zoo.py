@@ -1,13 +1,11 @@
 """The models of the papers, each a row: a fusion, an objective and the options that make it that model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmvae_jax.errors import check_choice
 from mmvae_jax.fusion import FUSIONS
-from mmvae_jax.objectives import OBJECTIVES, Objective
-from mmvae_jax.priors import PRIORS
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class ModelRow:
       fusion: a key of `fusion.FUSIONS`.
       objective: a key of `objectives.OBJECTIVES`.
       paper: where it comes from.
-      options: fields of `model.Model` that it sets.
+      options: fields of `model.Model` that it sets beside the fusion.
     """
 
     fusion: str
@@ -27,9 +25,9 @@ class ModelRow:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def handles_missing(self) -> bool:
-        """Whether it trains on incomplete tuples."""
-        return not OBJECTIVES[self.objective].needs_pairs
+    def architecture(self) -> dict[str, Any]:
+        """All fields of `model.Model` that it sets."""
+        return {"fusion": self.fusion, **self.options}
 
     def network_count(self, m: int) -> int:
         """Inference networks for m modalities."""
@@ -70,30 +68,3 @@ def model_row(name: str) -> ModelRow:
     """
     check_choice(name, MODELS, "model")
     return MODELS[name]
-
-
-def model_table(m: int) -> str:
-    """All models, fusions, objectives and priors as text tables, with the inference networks for m modalities."""
-    models = [
-        (name, row.fusion, row.objective, "yes" if row.handles_missing else "no", str(row.network_count(m)), row.paper)
-        for name, row in MODELS.items()
-    ]
-    fusions = [(name, row.prior_expert, row.summary) for name, row in FUSIONS.items()]
-    objectives = [(name, _admitted(row), ", ".join(row.options), row.summary) for name, row in OBJECTIVES.items()]
-    tables = [
-        _aligned(("model", "fusion", "objective", "missing", "networks", "paper"), models),
-        _aligned(("fusion", "prior expert", "makes"), fusions),
-        _aligned(("objective", "takes fusion", "reads", "is"), objectives),
-        _aligned(("prior", "is"), [(name, row.summary) for name, row in PRIORS.items()]),
-    ]
-    return "\n\n".join(tables)
-
-
-def _admitted(row: Objective) -> str:
-    names = [name for name, fusion in FUSIONS.items() if fusion.kind in row.fusions]
-    return "any" if len(names) == len(FUSIONS) else ", ".join(names)
-
-
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in [header, *rows])

@@ -42,6 +42,18 @@ def forget() -> Iterator[None]:
 
 
 @pytest.fixture
+def registries() -> Iterator[None]:
+    """What a test registers is gone afterwards."""
+    from mmvae_jax.registration import TABLES
+
+    before = [(table, dict(table)) for table in TABLES.values()]
+    yield
+    for table, rows in before:
+        table.clear()
+        table.update(rows)
+
+
+@pytest.fixture
 def unchecked() -> Iterator[None]:
     """Annotations are not checked, as for users: where values of a wrong type are the library's own to refuse."""
     jaxtyping.config.update("jaxtyping_disable", True)

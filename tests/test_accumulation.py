@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmvae_jax import Modality, Model
-from mmvae_jax.accumulation import InParts
+from mmvae_jax.accumulation import in_parts
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.training import Training, init_state, train_step
 from mmvae_jax.zoo import MODELS
@@ -52,4 +52,4 @@ def test_activations_of_one_part_are_held_at_a_time():
 
 def test_a_single_part_is_the_model_itself():
     model = toy.model("mopoe", KINDS)
-    assert InParts.of(model, 1) is model
+    assert in_parts(model, 1) is model

@@ -1,13 +1,12 @@
-"""The table of models: what each row is made of, how many networks it has, and how it prints."""
+"""The table of models: what each row is made of, its settings, and how many networks it has."""
 
 import jax
 import pytest
 
-from mmvae_jax.errors import UserError
+from mmvae_jax import Model, Training, UserError
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.objectives import OBJECTIVES, check
-from mmvae_jax.priors import PRIORS
-from mmvae_jax.zoo import MODELS, model_row, model_table
+from mmvae_jax.zoo import MODELS, model_row
 from tests import toy
 
 
@@ -26,10 +25,6 @@ def test_products_without_the_prior_say_so():
     assert {name for name, row in MODELS.items() if row.options.get("prior_expert") == "none"} == {"vaevae_a", "mvtcae"}
 
 
-def test_only_jmvae_needs_complete_tuples():
-    assert [name for name, row in MODELS.items() if not row.handles_missing] == ["jmvae"]
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_network_counts_are_those_of_the_parameters(name):
     """M, 2^M - 1, M + 1 or M^2 inference networks."""
@@ -43,23 +38,23 @@ def test_network_counts_are_those_of_the_parameters(name):
     assert ("auxiliary_prior" in params) == (name == "mmvae_plus")
 
 
-def test_table_has_a_line_a_model_under_aligned_headings():
-    models, *others = model_table(3).split("\n\n")
-    header, *lines = models.splitlines()
-    assert header.split() == ["model", "fusion", "objective", "missing", "networks", "paper"]
-    assert [line.split()[0] for line in lines] == list(MODELS)
-    column = header.index("paper")
-    for line, row in zip(lines, MODELS.values(), strict=True):
-        assert line[column:] == row.paper
-        assert line[header.index("networks") : column].strip() == str(row.network_count(3))
-        assert line[header.index("missing") : header.index("networks")].strip() == (
-            "yes" if row.handles_missing else "no"
-        )
-    listed = [[line.split()[0] for line in table.splitlines()] for table in others]
-    assert listed == [["fusion", *FUSIONS], ["objective", *OBJECTIVES], ["prior", *PRIORS]]
-
-
 def test_unknown_model_is_refused():
     with pytest.raises(UserError, match="unknown model 'gan': choose one of poe, moe, mopoe"):
         model_row("gan")
     assert model_row("svae") is MODELS["svae"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_and_training_of_a_name_are_those_of_its_row(name):
+    row, modalities = MODELS[name], toy.model(name, toy.KINDS["image-vector-label"]).modalities
+    assert Model.of(name, modalities, 5) == Model(modalities, 5, row.fusion, **row.options)
+    assert Training.of(name, steps=7) == Training(row.objective, steps=7)
+
+
+def test_what_is_said_wins_over_the_row():
+    modalities = toy.model("mmvae", ("normal",)).modalities
+    assert Model.of("mmvae", modalities, 2, prior="standard").prior == "standard"
+    assert Training.of("mmvae", objective="iwae").objective == "iwae"
+    for of in (lambda: Model.of("gan", modalities, 2), lambda: Training.of("gan")):
+        with pytest.raises(UserError, match="unknown model 'gan'"):
+            of()

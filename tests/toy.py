@@ -59,10 +59,9 @@ def modality(kind: str, private_dim: int = 0, weight: float = 1.0) -> Modality:
 
 def model(row: str, kinds: Sequence[str]) -> Model:
     """A row of MODELS over some kinds of modalities."""
-    chosen = MODELS[row]
-    private_dim = 2 if OBJECTIVES[chosen.objective].needs_private else 0
+    private_dim = 2 if OBJECTIVES[MODELS[row].objective].needs_private else 0
     modalities = tuple(modality(kind, private_dim) for kind in kinds)
-    return Model(modalities, latent_dim=3, fusion=chosen.fusion, joint_width=8, **chosen.options)
+    return Model.of(row, modalities, latent_dim=3, joint_width=8)
 
 
 def options(objective: str, **values: Any) -> Options:

@@ -16,6 +16,7 @@ from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.inputs import checked
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
+from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.networks.inference import InferenceNetwork
 from mmvae_jax.sharding import of_rows
 
@@ -49,12 +50,12 @@ class CVAE:
         """Fresh parameters."""
         inference_key, condition_key, decoder_key = jax.random.split(key, 3)
         x, y = self.target.example, self.condition.example
-        condition = self.condition.encoder.init(condition_key, y).get("params", {})
+        condition = as_linen(self.condition.encoder).init(condition_key, y).get("params", {})
         z = self._with_features({"condition": condition}, jnp.zeros((1, self.latent_dim)), y)
         return {
             "inference": self._inference.init(inference_key, x, y)["params"],
             "condition": condition,
-            "decoder": self.target.decoder.init(decoder_key, z)["params"],
+            "decoder": as_linen(self.target.decoder).init(decoder_key, z)["params"],
         }
 
     def posterior(self, params: Params, x: Data, y: Data) -> Gaussian:
@@ -65,7 +66,7 @@ class CVAE:
     def decode(self, params: Params, z: Float[Array, "K B D"], y: Data) -> distrax.Distribution:
         """p(x|z, y), one batch entry per element of x."""
         z = self._with_features(params, z, y)
-        apply = partial(self.target.decoder.apply, {"params": params["decoder"]})
+        apply = partial(as_linen(self.target.decoder).apply, {"params": params["decoder"]})
 
         def output(*push: Array) -> Array:
             return of_rows(lambda *rows: jnp.asarray(apply(*rows)), z, *push)
@@ -116,11 +117,12 @@ class CVAE:
 
     @property
     def _inference(self) -> InferenceNetwork:
-        return InferenceNetwork((self.target.encoder, self.condition.encoder), 2 * self.latent_dim, self.joint_width)
+        trunks = as_linen(self.target.encoder), as_linen(self.condition.encoder)
+        return InferenceNetwork(trunks, 2 * self.latent_dim, self.joint_width)
 
     def _with_features(self, params: Params, z: Float[Array, "*K B D"], y: Data) -> Array:
         inputs = _encoder_input(self.condition, y)
-        features = jnp.asarray(self.condition.encoder.apply({"params": params["condition"]}, inputs))
+        features = jnp.asarray(as_linen(self.condition.encoder).apply({"params": params["condition"]}, inputs))
         return jnp.concatenate([z, jnp.broadcast_to(features, (*z.shape[:-1], features.shape[-1]))], -1)
 
     def _log_likelihood(self, params: Params, z: Float[Array, "K B D"], x: Data, y: Data) -> Float[Array, "K B"]:

@@ -129,6 +129,33 @@ class Dataset:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, train: Mapping[str, Any], test: Mapping[str, Any], train_labels: Any, test_labels: Any) -> "Dataset":
+        """Arrays with classes, by modality name.
+
+        Args:
+          train: what probes and classifiers are trained on, [N, *shape] of every modality.
+          test: what a model is measured on, the same modalities.
+          train_labels: the class of each training tuple, integers from 0 on.
+          test_labels: of each test tuple.
+
+        Raises:
+          UserError: other modalities or classes in one than in the other, labels that are no such integers, or
+            different lengths.
+        """
+        if list(train) != list(test):
+            raise UserError(f"training data of {', '.join(train)}, test data of {', '.join(test)}: give the same")
+        labels = [np.asarray(each) for each in (train_labels, test_labels)]
+        for each in labels:
+            if not np.issubdtype(each.dtype, np.integer) or each.ndim != 1 or each.min(initial=0) < 0:
+                raise UserError(
+                    f"labels of type {each.dtype} and shape {each.shape}: give an integer from 0 on a tuple"
+                )
+        splits = {
+            name: fixed_split(x, each) for name, x, each in zip(("train", "test"), (train, test), labels, strict=True)
+        }
+        return cls("arrays", tuple(train), **splits, num_classes=int(np.concatenate(labels).max(initial=-1)) + 1)
+
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """The sha256 of the shapes, types and bytes of arrays, which tells data sets apart."""

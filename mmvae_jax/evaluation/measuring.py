@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 from threadpoolctl import threadpool_limits
 
-from mmvae_jax.data.batching import Dataset
+from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.evaluation.context import Context
 from mmvae_jax.evaluation.metrics import METRICS, Metric, Values
 from mmvae_jax.evaluation.settings import EvaluationSettings
@@ -26,7 +26,7 @@ Metrics = dict[str, float]
 def evaluate(
     model: Model,
     params: Params,
-    dataset: Dataset,
+    data: Dataset | Mapping[str, Any],
     key: Key[Array, ""],
     settings: EvaluationSettings | None = None,
     cache_dir: Path | str = "cache",
@@ -37,8 +37,9 @@ def evaluate(
     Args:
       model: any model of the data set's modalities.
       params: its parameters.
-      dataset: incomplete test tuples are left out; of a data set without classes (`num_classes` < 2) only the
-        log-likelihoods are measured, and what it says of attributes.
+      data: a Dataset, such as `Dataset.of` makes of arrays with class labels; its incomplete test tuples are left out.
+        Or test tuples, a dict from modality name to array. Without classes (`num_classes` < 2) only log-likelihoods,
+        accuracies of class indices and what the data set says of attributes are measured.
       key: PRNG key; the same key gives the same numbers.
       settings: the sizes of everything.
       cache_dir: where the classifiers are kept.
@@ -50,9 +51,16 @@ def evaluate(
       `standard_error/<name>` of each.
 
     Raises:
-      UserError: no complete test tuple.
+      UserError: no complete test tuple, or arrays that do not fit the model.
     """
+    dataset = data if isinstance(data, Dataset) else _as_dataset(model, data)
     return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
+
+
+def _as_dataset(model: Model, data: Mapping[str, Any]) -> Dataset:
+    batch = model.batch(data)
+    split = fixed_split(batch.x, batch.label, batch.present)
+    return Dataset("arrays", model.names, split, split, 0)
 
 
 # NumPy's matrices are small: threads would wait for each other, for minutes where the machine is busy.

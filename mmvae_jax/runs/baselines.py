@@ -13,11 +13,12 @@ import numpy as np
 from mmvae_jax.baselines import BASELINES, BaselineSettings, accuracy
 from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.evaluation.comparison import SPREAD, markdown_table
+from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.plotting.curves import levels_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import Parser, grouped, read_run
 from mmvae_jax.runs.config import Config
-from mmvae_jax.runs.finished import SPREAD, markdown_table
 from mmvae_jax.runs.folder import prepare_folder, write_whole, writing
 from mmvae_jax.runs.runner import Experiment
 
@@ -56,7 +57,7 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
     sets = {level: experiment.load(_at(config, level)) for level in parsed.levels}
     first = next(iter(sets.values()))
     models, errors = _of_runs(parsed.runs, first)
-    settings = BaselineSettings(encoder=experiment.modalities(config, first)[0].encoder, steps=parsed.steps)
+    settings = BaselineSettings(encoder=as_linen(experiment.modalities(config, first)[0].encoder), steps=parsed.steps)
     known = _Known(folder / "accuracy.json", first, parsed.seed, parsed.steps)
     curves: Curves = {}
     for name in parsed.baselines:

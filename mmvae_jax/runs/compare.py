@@ -15,14 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation.measuring import by_size, metric_of, without_errors
-from mmvae_jax.evaluation.metrics import METRICS
+from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.finished import SPREAD, Run, estimate, markdown_table, values_of
+from mmvae_jax.runs.finished import Run
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.report import model_label
 from mmvae_jax.runs.results import write_results
@@ -56,11 +53,11 @@ def _compare(arguments: Sequence[str] | None) -> None:
     parsed = parser.parse_args(typed)
     runs = [read_run(folder) for folder in dict.fromkeys(parsed.folders)]
     groups = grouped(runs)
-    print(chosen_table(groups, parsed.metrics) if parsed.metrics else table(groups))
+    print(compare(groups, parsed.metrics))
     print(f"\n{SPREAD}")
     if parsed.markdown is not None:
         command = f"{parser.prog} {shlex.join(typed)}"
-        write_results(parsed.markdown, grouped_runs(runs), command, table(groups))
+        write_results(parsed.markdown, grouped_runs(runs), command, compare(groups))
         print(f"wrote {parsed.markdown} and {parsed.markdown.with_suffix('')}/")
         return
     _save_figure(groups, parsed.out)
@@ -126,50 +123,6 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
         return run.label
     details = ", ".join(f"{name.rpartition('.')[2]} {run.settings.get(name)}" for name in differing)
     return f"{run.label} ({details})"
-
-
-def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A Markdown table, one row a metric and one column a model, as mean ± spread; see `SPREAD`."""
-    rows = [["", *groups], ["runs", *(str(len(runs)) for runs in groups.values())]]
-    rows += [
-        [name, *(estimate(runs, key) for runs in groups.values())]
-        for name, key in _rows([metrics for runs in groups.values() for metrics in runs])
-    ]
-    return markdown_table(rows)
-
-
-def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
-    """A Markdown table, one row a model and one column a metric, as mean ± spread; see `SPREAD`.
-
-    Models are ranked by the first metric, from the best to the worst.
-
-    Raises:
-      UserError: a metric that no run has.
-    """
-    known = {name for runs in groups.values() for metrics in runs for name in without_errors(metrics)}
-    for name in names:
-        if name not in known:
-            raise UserError(f"--metrics: no run has {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
-
-    row = METRICS.get(metric_of(names[0]) or "")
-    sign = 1 if row is not None and not row.higher_is_better else -1
-
-    def rank(label: str) -> float:
-        values = values_of(groups[label], names[0])
-        return sign * values.mean() if len(values) else np.inf
-
-    rows = [[label, *(estimate(groups[label], name) for name in names)] for label in sorted(groups, key=rank)]
-    return markdown_table([["", *names], *rows])
-
-
-def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
-    """Name and key of every row."""
-    rows = []
-    for prefix, row in METRICS.items():
-        sizes = sorted(set().union(*(by_size(each, prefix) for each in metrics)))
-        rows += [(f"{row.title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
-    rows += [(row.title, prefix) for prefix, row in METRICS.items()] + [("Training, s", "train/seconds")]
-    return [row for row in rows if any(row[1] in each for each in metrics)]
 
 
 def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:

@@ -145,7 +145,7 @@ def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str
         default = replace(
             default,
             model_name=name,
-            architecture=replace(default.architecture, fusion=row.fusion, **row.options),
+            architecture=replace(default.architecture, **row.architecture),
             training=replace(default.training, objective=row.objective),
         )
     return settings(Config[type(default.own)], default, program, arguments)

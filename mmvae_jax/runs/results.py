@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.comparison import SPREAD, estimate, markdown_table
 from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, single_figure
 from mmvae_jax.runs.curve import Points, read_curve
-from mmvae_jax.runs.finished import SPREAD, Run, estimate, markdown_table
+from mmvae_jax.runs.finished import Run
 from mmvae_jax.runs.folder import write_whole
 from mmvae_jax.runs.origin import published_of, read_origin
 

@@ -1,7 +1,6 @@
 """The shared runner: from a command line to a trained, evaluated and drawn run folder."""
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,12 +14,14 @@ import jax.numpy as jnp
 from etils import epath
 
 from mmvae_jax import hosts
+from mmvae_jax.compilation import cache_compiled
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import Context, measure
 from mmvae_jax.evaluation.inception import inception
 from mmvae_jax.evaluation.published import Published, comparable
+from mmvae_jax.listing import model_table
 from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
@@ -51,7 +52,6 @@ from mmvae_jax.runs.origin import plain_published, versions, write_origin
 from mmvae_jax.runs.report import model_label, write_report
 from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
-from mmvae_jax.zoo import model_table
 
 # What changes nothing of a run's results.
 _ASIDE = (
@@ -168,9 +168,7 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
         hosts.by_first(lambda: _check_checkpoints(folder))
     cache = Path(config.cache).expanduser()
     prepare_folder(cache, "--cache")
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    cache_compiled(cache / "compiled")
     if config.evaluation.inception_weights:
         inception(config.evaluation.inception_weights)  # refused before the training, not after it
     prepared = prepare(experiment, config)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.plotting.tradeoff import tradeoff_figure
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.compare import SPREAD, grouped, read_run, table
+from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings
 from mmvae_jax.runs.folder import held, prepare_folder, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
@@ -145,7 +146,7 @@ def conclude(runs: Sequence[tuple[Path, Mapping[str, str]]], folder: Path) -> No
         return
     read = {own: read_run(own) for own, _ in runs}
     groups = grouped(list(read.values()))
-    text = f"{table(groups)}\n\n{SPREAD}\n"
+    text = f"{compare(groups)}\n\n{SPREAD}\n"
     print(text)
     curves: dict[str, dict[str, list[Mapping[str, float]]]] = {}
     for own, values in runs:

@@ -12,8 +12,9 @@ from mmvae_jax.data.mnist import official_digits
 from mmvae_jax.data.polymnist_release import release
 from mmvae_jax.data.svhn import official_svhn
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation.comparison import compare
 from mmvae_jax.evaluation.parameter_cache import load_parameters, save_parameters
-from mmvae_jax.runs.compare import grouped, read_run, table
+from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.folder import check_config, write_config
 from mmvae_jax.runs.log import read_log
 
@@ -103,7 +104,7 @@ def test_a_run_with_damaged_metrics_is_compared_or_told(tmp_path: Path):
     for name in ("metrics.json", "config.json"):
         for _ in each_damage(tmp_path / name, every=3):
             with told_in_one_line(str(tmp_path)):
-                assert table(grouped([read_run(tmp_path)]))
+                assert compare(grouped([read_run(tmp_path)]))
 
 
 def test_a_damaged_cached_classifier_is_trained_again(tmp_path: Path):

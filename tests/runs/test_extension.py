@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmvae_jax.evaluation import METRICS, Context, Metric
-from mmvae_jax.fusion import FUSIONS, Fusion
+from mmvae_jax.evaluation import Context, Metric
+from mmvae_jax.fusion import Fusion
 from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
+from mmvae_jax.likelihoods import Likelihood
 from mmvae_jax.objectives import OBJECTIVES, Objective
-from mmvae_jax.priors import PRIORS, GaussianMixture, PriorRow
+from mmvae_jax.priors import GaussianMixture, PriorRow
+from mmvae_jax.registration import register
 from mmvae_jax.runs import compare, main
 from tests.runs.own_experiment import EXPERIMENT, modalities
 
@@ -52,11 +53,11 @@ def gentle_elbo(model, params, key, batch, beta, options):
 
 
 ROWS = {
-    "leave_one_out": (FUSIONS, Fusion("products of all experts but one", "products", lambda m, _: ~np.eye(m, dtype=bool))),
-    "gentle": (OBJECTIVES, Objective(gentle_elbo, "ELBO with half of beta", ("kl",))),
-    "two_humps": (PRIORS, PriorRow("two Gaussians", lambda *_: jnp.ones(()), two_humps, closed=False)),
-    "logistic": (LIKELIHOODS, Likelihood(distrax.Logistic, scaled=True)),
-    "width": (METRICS, Metric(width_of_samples, "Width of samples", "own units", higher_is_better=False)),
+    "leave_one_out": Fusion("products of all experts but one", "products", lambda m, _: ~np.eye(m, dtype=bool)),
+    "gentle": Objective(gentle_elbo, "ELBO with half of beta", ("kl",)),
+    "two_humps": PriorRow("two Gaussians", lambda *_: jnp.ones(()), two_humps, closed=False),
+    "logistic": Likelihood(distrax.Logistic, scaled=True),
+    "width": Metric(width_of_samples, "Width of samples", "own units", higher_is_better=False),
 }  # fmt: skip
 FLAGS = ["--fusion=leave_one_out", "--objective=gentle", "--prior=two_humps"]
 OWN = replace(
@@ -66,9 +67,9 @@ OWN = replace(
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, (registry, row) in ROWS.items():
-        monkeypatch.setitem(registry, name, row)
+def registered(registries: None) -> None:
+    for name, row in ROWS.items():
+        register(name, row)
 
 
 def test_rows_of_ones_own_run_to_a_report_and_into_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

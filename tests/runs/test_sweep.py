@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mmvae_jax.evaluation.comparison import compare
 from mmvae_jax.runs import main, runner, sweep
-from mmvae_jax.runs.compare import grouped, read_run, table
+from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.interrupts import Interrupted
 from mmvae_jax.runs.jobs import Job, _locked, run_jobs
@@ -218,5 +219,5 @@ def test_killed_with_its_runs_a_sweep_goes_on_and_shows_what_one_left_alone_does
     for seed in (0, 1):
         flags = [f"--cache={tmp_path / 'cache'}", f"--seed={seed}", f"--out={alone / str(seed)}", "--steps=400"]
         assert main(EXPERIMENT, [*flags, "--every-steps=20"]) == 0
-    expected = table(grouped([read_run(alone / str(seed)) for seed in (0, 1)]))
+    expected = compare(grouped([read_run(alone / str(seed)) for seed in (0, 1)]))
     assert without_times((tmp_path / "all" / "comparison.md").read_text().split("\n\n")[0]) == without_times(expected)

@@ -1,0 +1,42 @@
+"""Rows of one's own: what is registered may be chosen by its name, and a name means one thing."""
+
+import numpy as np
+import pytest
+
+from mmvae_jax import Model, Training, UserError
+from mmvae_jax.fusion import FUSIONS, Fusion
+from mmvae_jax.objectives import OBJECTIVES, Objective
+from mmvae_jax.registration import TABLES, register
+from mmvae_jax.zoo import ModelRow
+from tests import toy
+
+pytestmark = pytest.mark.usefixtures("registries")
+OWN = Fusion("products of all experts but one", "products", lambda m, _: ~np.eye(m, dtype=bool))
+
+
+def test_what_is_registered_is_chosen_by_its_name():
+    register("leave_one_out", OWN)
+    register("mild", Objective(OBJECTIVES["elbo"].loss, "the ELBO"))
+    register("mine", ModelRow("leave_one_out", "mild", "nobody's", {"prior": "learned_scale"}))
+    modalities = toy.model("poe", ("normal", "bernoulli")).modalities
+    model = Model.of("mine", modalities, 2)
+    assert model.resolved_fusion is OWN and model.prior == "learned_scale"
+    assert Training.of("mine").objective == "mild"
+
+
+@pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.__name__)
+def test_a_name_that_is_taken_is_refused(kind):
+    table = TABLES[kind]
+    name, row = next(iter(table.items()))
+    with pytest.raises(UserError, match=f"{kind.__name__} '{name}' is there already: register yours under another"):
+        register(name, row)
+    assert table[name] is row
+    assert all(type(each) is kind for each in table.values())
+
+
+def test_a_model_of_what_is_not_there_is_refused():
+    with pytest.raises(UserError, match="unknown fusion 'leave_one_out'"):
+        register("mine", ModelRow("leave_one_out", "elbo", "nobody's"))
+    with pytest.raises(UserError, match="unknown objective 'mild'"):
+        register("mine", ModelRow("poe", "mild", "nobody's"))
+    assert "leave_one_out" not in FUSIONS
