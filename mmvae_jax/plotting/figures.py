@@ -231,8 +231,7 @@ def draw_all(
       The files, in the order in which a report shows them.
     """
     model, params = context.model, context.params
-    batch_key, *keys = jax.random.split(context.key, 6)
-    batch = examples(context.dataset, batch_key)
+    keys, batch = jax.random.split(context.key, 6)[1:], shown_tuples(context)
     source = SAMPLERS[context.settings.sampler].name
     target, others = model.names[0], model.names[1:]
     figures: dict[str, Callable[[], Figure]] = {
@@ -266,6 +265,11 @@ def draw_all(
         with paths[-1].open("wb") as file:
             draw().savefig(file)
     return paths
+
+
+def shown_tuples(context: Context) -> Batch:
+    """The test tuples that a run's pictures are made from."""
+    return examples(context.dataset, jax.random.split(context.key, 6)[0])
 
 
 def examples(dataset: Dataset, key: Key[Array, ""], count: int = COLUMNS) -> Batch:

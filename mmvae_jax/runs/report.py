@@ -12,6 +12,7 @@ from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standar
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.folder import flat_settings, write_whole
+from mmvae_jax.runs.powerset import POLICY, STYLE, powerset_section
 
 _CAPTIONS = {
     "data": "Test tuples, one a column.",
@@ -28,7 +29,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0; }
+h1 { font-size: 1.7rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 .8rem; padding-bottom: .35rem; border-bottom: 2px solid var(--line); }
 p.lead { color: var(--faint); margin: .3rem 0 0; }
 .scroll { overflow-x: auto; }
@@ -56,6 +57,7 @@ def write_report(
     versions: Mapping[str, str],
     published: Sequence[Published] = (),
     points: Sequence[Mapping[str, float]] = (),
+    powerset: Mapping[str, Any] | None = None,
 ) -> epath.Path:
     """Write `report.html`: figures inlined, tables of metrics, configuration and versions.
 
@@ -67,12 +69,14 @@ def write_report(
       versions: of Python, the libraries and the commit.
       published: numbers of others for this model, which go into the same tables.
       points: of a learning curve, as in `curve.json`.
+      powerset: what every subset's posterior generates, as in `powerset.json`.
     """
     folder = epath.Path(folder)
     title = folder.resolve().name
     sections = [
         ("Metrics by number of inputs", _sizes_table(metrics, published)),
         ("Beside published numbers", _published_table(metrics, published)),
+        ("Powerset of posteriors", powerset_section(powerset, _by_given(metrics)) if powerset else ""),
         ("Figures", "".join(_figure(epath.Path(path)) for path in figures)),
         ("Learning curve", _curve_table(points)),
         ("Metrics by subset", _subsets_table(metrics)),
@@ -81,11 +85,16 @@ def write_report(
         ("Configuration", _pairs_table(flat_settings(config))),
         ("Versions", _pairs_table(versions)),
     ]
-    body = "".join(f"<section><h2>{name}</h2>{content}</section>" for name, content in sections if content)
+    # Without JavaScript the powerset stays hidden.
+    marks = {"Powerset of posteriors": ' id="powerset" hidden'}
+    body = "".join(
+        f"<section{marks.get(name, '')}><h2>{name}</h2>{content}</section>" for name, content in sections if content
+    )
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<style>{_STYLE}</style></head><body><header><h1>{escape(title)}</h1><p class="lead">'
+        f'<style>{_STYLE}{STYLE}</style></head><body><header><h1>{escape(title)}</h1><p class="lead">'
         f"{escape(_summary(config, metrics))}</p></header>{body}</body></html>\n"
     )
     path = folder / "report.html"
@@ -226,6 +235,16 @@ def _subset_columns(metrics: Mapping[str, float]) -> dict[tuple[str, str], dict[
             title = family[:1].upper() + family[1:] if target else row.title
             columns.setdefault((title, target), {})[given] = f"{prefix}/{label}"
     return columns
+
+
+def _by_given(metrics: Mapping[str, float]) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    """Subset that is given -> target or "" -> titles of metrics and what they are, in words."""
+    found: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for (title, target), column in _subset_columns(metrics).items():
+        for given, name in column.items():
+            value = f"{_number(metrics[name])} {_spread(metrics, name)}".strip()
+            found.setdefault(given, {}).setdefault(target, []).append((title, value))
+    return found
 
 
 def _subsets_table(metrics: Mapping[str, float]) -> str:

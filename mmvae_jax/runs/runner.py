@@ -25,6 +25,7 @@ from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.plotting.figures import draw_all
+from mmvae_jax.plotting.powerset import powerset_shown
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
@@ -32,6 +33,7 @@ from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
+    POWERSET_FILE,
     check_config,
     drop_results,
     flat_settings,
@@ -229,9 +231,11 @@ def _evaluate(
     write_whole(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     with writing(folder / "figures"):
         figures = draw_all(context, metrics, folder / "figures", points)
+    powerset = powerset_shown(context)
+    write_whole(folder / POWERSET_FILE, json.dumps(powerset) + "\n")
     published = comparable(experiment.published, model_label(record), flat_settings(record))
     write_origin(folder, "evaluated", command, experiment=experiment.name, published=plain_published(published))
-    write_report(folder, record, metrics, figures, versions(), published, points)
+    write_report(folder, record, metrics, figures, versions(), published, points, powerset)
     _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 

@@ -66,6 +66,7 @@ def same(folder: Path, other: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
     assert metrics(folder) == metrics(other)
     assert pictures(folder) == pictures(other)
+    assert (folder / "powerset.json").read_bytes() == (other / "powerset.json").read_bytes()
     assert [row["step"] for row in read_log(folder)] == [row["step"] for row in read_log(other)]
     assert (folder / "report.html").read_text().endswith("</html>\n")
 
@@ -148,6 +149,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is its training: nothing is measured and drawn."""
     monkeypatch.setattr(runner, "measure", lambda context: {})
     monkeypatch.setattr(runner, "draw_all", lambda *_: [])
+    monkeypatch.setattr(runner, "powerset_shown", lambda context: {})
 
 
 def train(place: Path, folder: Path, *flags: str) -> int:
