@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-SCRIPT, STYLE = (files("mmvae_jax.runs").joinpath(f"powerset.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+SCRIPT, STYLE = (
+    files("mmvae_jax.runs").joinpath(f"powerset.{kind}").read_text(encoding="utf-8") for kind in ("js", "css")
+)
 # What a report's page may load and run: pictures within it, and this one script.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

@@ -56,7 +56,8 @@ def metrics(folder: Path) -> dict[str, float]:
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    """All but that of the log, of which damaged rows are lost."""
+    return {path.name: path.read_bytes() for path in (folder / "figures").iterdir() if path.name != "loss.png"}
 
 
 def same(folder: Path, other: Path) -> None:
