@@ -37,7 +37,7 @@ def predictions(
     """
     masks = jnp.asarray(subset_masks)
     pieces = [
-        _predicted(model, targets, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks)
+        _on_all_devices(model, targets, params, jax.random.fold_in(key, chunk.index), chunk.batch, masks)
         for chunk in chunks(batch, min(MAX_ENCODED, decoded_at_once(model, params)))
     ]
     whole = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *pieces)
@@ -62,8 +62,7 @@ def matches(
     return {"": right[counts], **places} if places else {}
 
 
-@on_all_devices(static=(0, 1))
-def _predicted(
+def at_means(
     model: Model,
     targets: tuple[str, ...],
     params: Params,
@@ -71,6 +70,7 @@ def _predicted(
     batch: Batch,
     masks: Bool[Array, "S M"],
 ) -> dict[str, Num[Array, "S B *shape"]]:
+    """`predictions` of a few tuples, under `jit`: one program for all subsets."""
     mean = partial(component_mean, model, params, model.encode(params, batch), batch.present, key)
     private = {m.name: jnp.zeros((len(batch.label), m.private_dim)) for m in model.modalities if m.private_dim}
 
@@ -78,3 +78,6 @@ def _predicted(
         return model.point_estimates(params, Latents(mean(mask), private), targets)
 
     return jax.lax.map(of_subset, masks)
+
+
+_on_all_devices = on_all_devices(static=(0, 1))(at_means)

@@ -72,6 +72,7 @@ class Metric:
       by_subset: its labels are subsets that are given, a row each in tables.
       by_size: they are, and it is averaged over those of as many modalities, a panel in figures.
       fraction: its values are between 0 and 1, and tables shade them.
+      guessed: it is the fraction of the right class, of which a guess gets one over their number, a line in figures.
       higher_is_better: which way models are ranked.
       resampled: it is no mean over examples: its function gives the metric first and then bootstrap replicates of it,
         equally many and of the same examples for all labels, whose deviation is its standard error.
@@ -87,6 +88,7 @@ class Metric:
     by_subset: bool = False
     by_size: bool = False
     fraction: bool = False
+    guessed: bool = False
     higher_is_better: bool = True
     resampled: bool = False
     by_attribute: bool = False
@@ -102,6 +104,7 @@ METRICS: dict[str, Metric] = {
         "accuracy of logistic regression",
         by_size=True,
         fraction=True,
+        guessed=True,
         applies=has_classes,
     ),
     "coherence/conditional": Metric(
@@ -110,6 +113,7 @@ METRICS: dict[str, Metric] = {
         "fraction of the right class",
         by_size=True,
         fraction=True,
+        guessed=True,
         applies=has_classes,
     ),
     "coherence/self": Metric(
@@ -118,6 +122,7 @@ METRICS: dict[str, Metric] = {
         "fraction of the right class",
         by_subset=True,
         fraction=True,
+        guessed=True,
         applies=has_classes,
     ),
     "accuracy": Metric(
@@ -142,6 +147,7 @@ METRICS: dict[str, Metric] = {
         "fraction of the right class, joined",
         by_size=True,
         fraction=True,
+        guessed=True,
         applies=lambda dataset: dataset.join is not None and has_classes(dataset),
     ),
     "attributes/all": Metric(

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mmvae_jax.evaluation.measuring import by_size, labelled, standard_error
@@ -16,6 +17,9 @@ from mmvae_jax.evaluation.published import Published
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, marker
 
 _COLUMNS = 3
+_BAND, BARS = "standard deviation over runs", "bars: standard deviation over runs, of one its standard error"
+# What a log has besides the loss and its parts.
+_NO_TERMS = ("step", "seconds", "examples_per_second", "gradient_norm", "learning_rate", "beta")
 
 
 def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
@@ -33,7 +37,8 @@ def metrics_figure(
       runs: label of a model -> the metrics of its runs, which differ in their seeds.
       published: label of a model -> numbers of others, drawn as hollow points in its colour.
     """
-    shown = shown_metrics(runs)
+    shown, everything = shown_metrics(runs), [metrics for several in runs.values() for metrics in several]
+    lone = len(everything) == 1
     figure, panels = _panels(len(shown))
     published = published or {}
     shapes = _shapes(published, lambda each: any(by_size(each.metrics, prefix) for prefix in shown))
@@ -44,12 +49,13 @@ def metrics_figure(
             for each in published.get(label, ()):
                 if found := by_size(each.metrics, prefix):
                     _draw_published(axes, found, i, shapes[each.source])
-        if len(runs) == 1 and len(only := next(iter(runs.values()))) == 1:
-            _draw_subsets(axes, only[0], prefix)
+        if lone:
+            _draw_subsets(axes, everything[0], prefix)
+        draw_chance(axes, prefix, everything)
         _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.ticklabel_format(axis="y", useOffset=False)
-    if len(runs) > 1 or shapes:
+    if lone or len(runs) > 1 or shapes:
         _legend(figure, shapes)
     return figure
 
@@ -70,7 +76,8 @@ def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: 
         deviation = np.array([np.std(curve[level], ddof=1) if len(curve[level]) > 1 else 0.0 for level in levels])
         colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
         axes.plot(levels, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
-        axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+        band = _BAND if i == 0 and deviation.any() else None
+        axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0, label=band)
     _label(axes, title, unit, "fraction of paired training tuples")
     axes.set_xscale("log")
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
@@ -103,18 +110,19 @@ def single_figure(
                 _draw_published(axes, {each.metrics[prefix]: i}, i, shapes[each.source])
     axes.set_yticks(range(len(runs)), runs)
     axes.set_ylim(len(runs) - 0.5, -0.5)
-    _label(axes, METRICS[prefix].title, "", METRICS[prefix].unit)
+    _label(axes, METRICS[prefix].title, "", f"{METRICS[prefix].unit}\n{BARS}")
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     if shapes:
         _legend(figure, shapes)
     return figure
 
 
-def learning_curve_figure(points: Sequence[Mapping[str, float]]) -> Figure:
+def learning_curve_figure(points: Sequence[Mapping[str, float]], metrics: Mapping[str, float] | None = None) -> Figure:
     """Metrics against epochs, a line for every number of inputs or, where a metric has none, for every label.
 
     Args:
       points: metrics of every checkpoint by flat names, with `train/epochs`; bars are their standard errors.
+      metrics: of the run.
     """
     lines = {prefix: names for prefix in METRICS if (names := _lines(points, prefix))}
     figure, panels = _panels(len(lines))
@@ -133,9 +141,59 @@ def learning_curve_figure(points: Sequence[Mapping[str, float]]) -> Figure:
                 elinewidth=0.8,
                 label=label,
             )
-        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "epochs")
+        draw_chance(axes, prefix, [metrics or {}])
+        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "epochs (bars: standard errors)")
         axes.legend(frameon=False, fontsize=7)
     return figure
+
+
+def loss_figure(log: Sequence[Mapping[str, float | None]]) -> Figure:
+    """The loss in training and its parts against steps; axes fit what follows the first twentieth.
+
+    Args:
+      log: the rows of `log.jsonl`, means over the steps since the row before.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return np.array([row.get(name) for row in log], object).astype(float)  # what was not finite is null
+
+    names = dict.fromkeys(name for row in log for name in row if name not in _NO_TERMS)
+    terms = {name: column(name) for name in ("loss", *names)}
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in terms.items():
+        if np.nan_to_num(values).any():
+            title, _, label = name.partition("/")
+            panels.setdefault(title.replace("_", " "), {})[label] = values
+    figure, drawn = _panels(len(panels))
+    steps, settled = column("step"), len(log) // 20
+    for axes, (title, lines) in zip(drawn, panels.items(), strict=True):
+        for i, (label, values) in enumerate(lines.items()):
+            axes.plot(steps, values, color=COLOURS[i % len(COLOURS)], linewidth=1.2, label=label)
+        later = np.concatenate([values[settled:] for values in lines.values()])
+        low, high = np.nanmin(later), np.nanmax(later)
+        if low < high:
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        _label(axes, title, "nats, training batches", "steps")
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=7, ncols=1 + len(lines) // 8)
+    return figure
+
+
+def draw_chance(axes: Axes, prefix: str, metrics: Sequence[Mapping[str, float]]) -> None:
+    """Fractions of the right class from 0 to 1, with a line at what a guess gets, where the number of classes is known.
+
+    Args:
+      axes: with the metric upwards.
+      prefix: the metric's key.
+      metrics: of the runs that are drawn.
+    """
+    if not METRICS[prefix].guessed:
+        return
+    axes.set_ylim(0, 1)
+    for classes in {each["data/classes"] for each in metrics if "data/classes" in each}:
+        axes.axhline(1 / classes, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
+        place = {"xy": (1, 1 / classes), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate("chance", **place, fontsize=6.5, color=FAINT)
 
 
 def _lines(points: Sequence[Mapping[str, float]], prefix: str) -> dict[str, str]:
@@ -171,6 +229,8 @@ def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
     handles: dict[str, Any] = {label: line for pairs in found for line, label in pairs}
     for source, symbol in shapes.items():
         handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
+    if handles.pop(_BAND, None):
+        handles[_BAND] = Patch(facecolor=FAINT, alpha=0.3)
     columns = min(len(handles), round(figure.get_figwidth() / 2))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
@@ -198,11 +258,13 @@ def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, ind
     axes.plot(sizes, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
     if len(runs) > 1:
         deviation = values.std(0, ddof=1)
-        axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(sizes, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0, label=_BAND)
 
 
 def _draw_subsets(axes: Axes, metrics: Mapping[str, float], prefix: str) -> None:
     """Every single subset (and target) as a faint dot around the curve of a lone run."""
     values = labelled(metrics, prefix)
     sizes = [label.partition("->")[0].count("+") + 1 for label in values]
-    axes.scatter(sizes, list(values.values()), s=7, color=COLOURS[0], alpha=0.25, linewidths=0, zorder=1)
+    axes.scatter(
+        sizes, list(values.values()), s=7, color=COLOURS[0], alpha=0.25, linewidths=0, zorder=1, label="one subset"
+    )

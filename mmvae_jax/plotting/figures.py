@@ -18,9 +18,10 @@ from mmvae_jax.evaluation.context import Context, first
 from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
-from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, shown_metrics
+from mmvae_jax.plotting.curves import learning_curve_figure, loss_figure, metrics_figure, shown_metrics
 from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
+from mmvae_jax.plotting.style import FAINT, FigureFormat, save
 from mmvae_jax.priors import Density
 from mmvae_jax.symbols import symbols_to_text
 
@@ -217,6 +218,9 @@ def draw_all(
     metrics: Mapping[str, float],
     folder: epath.PathLike,
     points: Sequence[Mapping[str, float]] = (),
+    log: Sequence[Mapping[str, float | None]] = (),
+    title: str = "",
+    figure_format: FigureFormat = "png",
 ) -> list[epath.Path]:
     """Draw every picture of a run.
 
@@ -226,13 +230,15 @@ def draw_all(
       metrics: from `measure` or `evaluate`.
       folder: where the pictures go, made if missing.
       points: of a learning curve, as in `learning_curve_figure`.
+      log: the rows of `log.jsonl`.
+      title: what the run is called, in the corner of every picture.
+      figure_format: what pictures are saved as besides PNG.
 
     Returns:
-      The files, in the order in which a report shows them.
+      The PNG files, in the order in which a report shows them.
     """
     model, params = context.model, context.params
-    batch_key, *keys = jax.random.split(context.key, 6)
-    batch = examples(context.dataset, batch_key)
+    keys, batch = jax.random.split(context.key, 6)[1:], shown_tuples(context)
     source = SAMPLERS[context.settings.sampler].name
     target, others = model.names[0], model.names[1:]
     figures: dict[str, Callable[[], Figure]] = {
@@ -257,15 +263,25 @@ def draw_all(
     if shown_metrics(runs):
         figures["metrics"] = lambda: metrics_figure(runs)
     if points:
-        figures["learning_curve"] = lambda: learning_curve_figure(points)
+        figures["learning_curve"] = lambda: learning_curve_figure(points, metrics)
+    if log:
+        figures["loss"] = lambda: loss_figure(log)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in figures.items():
+        figure = draw()
+        top = 1 - 0.08 / figure.get_figheight()
+        figure.suptitle(title, x=0.995, y=top, ha="right", va="top", fontsize=7.5, color=FAINT)
         paths.append(folder / f"{name}.png")
-        with paths[-1].open("wb") as file:
-            draw().savefig(file)
+        for kind in dict.fromkeys(("png", figure_format)):
+            save(figure, folder / f"{name}.{kind}")
     return paths
+
+
+def shown_tuples(context: Context) -> Batch:
+    """The test tuples that a run's pictures are made from."""
+    return examples(context.dataset, jax.random.split(context.key, 6)[0])
 
 
 def examples(dataset: Dataset, key: Key[Array, ""], count: int = COLUMNS) -> Batch:

@@ -6,9 +6,10 @@ square picture that is looked up for it), or a label.
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
@@ -94,9 +95,9 @@ def _cell_height(strip: Strip) -> float:
     if len(modality.shape) >= 2:
         return modality.shape[0] / modality.shape[1]
     if modality.symbols and modality.shape:
-        texts = _texts(strip)
-        most = max(len(text.splitlines()) for text in texts)
-        return max(0.4, 0.05 + most * LINE_POINTS * _text_size(texts) / 72 / CELL_INCHES)
+        cells = _cells(strip)
+        most = max(len(text.splitlines()) for text in cells)
+        return max(0.4, 0.05 + most * LINE_POINTS * _text_size(cells) / 72 / CELL_INCHES)
     return 0.6 if len(modality.shape) == 1 and not modality.discrete else 0.4
 
 
@@ -106,47 +107,62 @@ def _draw_strip(axes: Axes, strip: Strip) -> None:
     axes.set(xlim=(0, n), ylim=(0, height))
     axes.set_axis_off()
     axes.text(-LABEL_GAP, height / 2, strip.label, ha="right", va="center", fontsize=LABEL_SIZE, color=INK)
-    if modality.look_up is not None:
-        _draw_images(axes, modality.look_up(strip.values), height)
-    elif modality.discrete or modality.symbols:
-        _draw_texts(axes, _texts(strip), height)
-    elif len(modality.shape) >= 2:
-        _draw_images(axes, strip.values, height)
-    else:
-        _draw_curves(axes, strip.values, height)
+    match drawn_as(modality):
+        case "pictures":
+            _draw_pictures(axes, pictures(modality, strip.values), height)
+        case "texts":
+            _draw_texts(axes, _cells(strip), height)
+        case "curves":
+            _draw_curves(axes, strip.values, height)
 
 
-def _draw_images(axes: Axes, images: np.ndarray, height: float) -> None:
+def drawn_as(modality: Modality) -> Literal["pictures", "texts", "curves"]:
+    """What examples of a modality are drawn as."""
+    if modality.look_up is None and (modality.discrete or modality.symbols):
+        return "texts"
+    return "pictures" if modality.look_up is not None or len(modality.shape) >= 2 else "curves"
+
+
+def pictures(modality: Modality, values: np.ndarray) -> Float[np.ndarray, "N H W 3"]:
+    """Examples [N, *shape] as colours in 0..1: their own, or those that are looked up for them."""
+    images = values if modality.look_up is None else modality.look_up(values)
     images = images / 255 if images.dtype == np.uint8 else images
     images = np.clip(np.asarray(images, np.float32), 0, 1)
     images = images[..., None] if images.ndim == 3 else images
-    if images.shape[-1] != 3:
-        images = np.repeat(images.mean(-1, keepdims=True), 3, -1)
+    return images if images.shape[-1] == 3 else np.repeat(images.mean(-1, keepdims=True), 3, -1)
+
+
+def texts(modality: Modality, values: np.ndarray) -> list[str]:
+    """Examples [N, *shape] in symbols, or by the names of their entries above one half."""
+    rows = [np.ravel(row) for row in values]
+    if not modality.discrete:
+        rows = [np.flatnonzero(row > 0.5) for row in rows]
+    return [symbols_to_text(row, modality.symbols).strip() for row in rows]
+
+
+def _draw_pictures(axes: Axes, images: Float[np.ndarray, "N H W 3"], height: float) -> None:
     for i, image in enumerate(images):
         extent = (i + MARGIN, i + 1 - MARGIN, MARGIN, height - MARGIN)
         axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
     axes.set(xlim=(0, len(images)), ylim=(0, height))
 
 
-def _texts(strip: Strip) -> list[str]:
-    """What is written into the cells: symbols, or the names of a vector's entries above one half; in several lines."""
-    symbols, rows = strip.modality.symbols, [np.ravel(row) for row in strip.values]
-    if not strip.modality.discrete:
-        rows = [np.flatnonzero(row > 0.5) for row in rows]
-    texts = [symbols_to_text(row, symbols).strip() for row in rows]
-    line = LINE if max(map(len, texts)) <= LONG else LONG_LINE
-    return [wrapped(text, line, LINES) if len(text) > line else text for text in texts]
+def _cells(strip: Strip) -> list[str]:
+    """What is written into the cells, in several lines."""
+    found = texts(strip.modality, strip.values)
+    line = LINE if max(map(len, found)) <= LONG else LONG_LINE
+    return [wrapped(text, line, LINES) if len(text) > line else text for text in found]
 
 
-def _text_size(texts: Sequence[str]) -> float:
+def _text_size(cells: Sequence[str]) -> float:
     """So that the longest line fits into a cell."""
-    return min(9.0, 52.0 / max([1, *(len(line) for text in texts for line in text.splitlines())]))
+    return min(9.0, 52.0 / max([1, *(len(line) for text in cells for line in text.splitlines())]))
 
 
-def _draw_texts(axes: Axes, texts: Sequence[str], height: float) -> None:
+def _draw_texts(axes: Axes, cells: Sequence[str], height: float) -> None:
     """All of one size."""
-    size = _text_size(texts)
-    for i, text in enumerate(texts):
+    size = _text_size(cells)
+    for i, text in enumerate(cells):
         axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
 
 

@@ -1,8 +1,29 @@
-"""What all pictures share: resolution and colours."""
+"""What all pictures share: resolution, colours, and how they are saved."""
+
+from typing import Any, Literal
+
+from etils import epath
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+FigureFormat = Literal["png", "pdf", "svg"]
 
 DPI = 150
 INK, FAINT, RULE = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#2563a8", "#d9622b", "#2f8f5b", "#8a4fbf", "#c2334d", "#7a6a3a", "#3aa0b8", "#6b7280")
+
+
+# Of files that would hold the time: without it the same picture is the same file.
+_UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+def save(figure: Figure, path: epath.PathLike) -> None:
+    """Saves a picture as what the file's name says: .png, .pdf or .svg."""
+    path = epath.Path(path)
+    kind = path.suffix[1:].lower()
+    options = {"format": kind, "metadata": _UNDATED[kind]} if kind in _UNDATED else {}
+    with path.open("wb") as file, rc_context({"svg.hashsalt": "mmvae_jax"}):
+        figure.savefig(file, **options)
 
 
 def marker(index: int) -> tuple[str, str]:

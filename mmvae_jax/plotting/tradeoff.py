@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmvae_jax.evaluation.measuring import by_size, mean_and_spread
+from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
+from mmvae_jax.plotting.curves import BARS, draw_chance
 from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, marker
 
 Runs = Sequence[Mapping[str, float]]
@@ -42,13 +43,23 @@ def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
         axes.set_xlabel(METRICS[_LIKELIHOOD].unit, fontsize=8, color=INK)
         axes.set_ylabel(METRICS[_COHERENCE].unit, fontsize=8, color=INK)
         axes.margins(0.12)
+        draw_chance(axes, metric_of(y) or "", everything)
         axes.tick_params(labelsize=8, colors=INK)
         axes.grid(color=RULE, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
     handles = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize=8,
+        title=BARS,
+        title_fontsize=7.5,
+    )
     return figure
 
 

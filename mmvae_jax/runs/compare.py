@@ -18,6 +18,7 @@ from typing import Any
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
+from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.finished import Run
 from mmvae_jax.runs.folder import flat_settings
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(arguments: Sequence[str] | None) -> None:
     parser = Parser(program(), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a finished run")
-    parser.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="the figure (PNG)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("comparison.png"), metavar="FILE", help="figure: .png, .pdf, .svg"
+    )
     about = "a table of these metrics instead, one row a model, from its best to its worst in the first"
     parser.add_argument("--metrics", nargs="+", default=(), metavar="NAME", help=about)
     about = "write tables, figures and numbers of the runs, beside published ones: FILE.md and a folder FILE"
@@ -126,9 +129,9 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
 
 
 def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--out={path}: name a .png file")
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--out={path}: name a .png, .pdf or .svg file")
     try:
-        metrics_figure(groups).savefig(path)
+        save(metrics_figure(groups), path)
     except OSError as error:
         raise UserError(f"--out={path} cannot be written: {error.strerror}") from None

@@ -16,6 +16,7 @@ from mmvae_jax.evaluation import METRICS, SAMPLERS, EvaluationSettings
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Options
+from mmvae_jax.plotting.style import FigureFormat
 from mmvae_jax.posteriors import POSTERIORS
 from mmvae_jax.priors import PRIORS
 from mmvae_jax.training import Training
@@ -77,6 +78,7 @@ class Config(Generic[Own]):
       eval_only: evaluate the run in the folder again, without training.
       curve: metrics such as `probe coherence/conditional` that are measured at every checkpoint that is kept as well
         (--keep-every), for a learning curve; with --eval-only also of a run that is there.
+      figure_format: what figures are saved as besides PNG: pdf or svg.
       list_models: print the table of models and stop.
       distributed: over several processes (a pod, a cluster): auto (as TPU pods, Slurm, Open MPI, Kubernetes or JAX's
         variables announce it), off, or HOST:PORT,ID,COUNT: where process 0 listens, which one this is, how many.
@@ -100,6 +102,7 @@ class Config(Generic[Own]):
     fresh: bool = False
     eval_only: bool = False
     curve: tuple[str, ...] = ()
+    figure_format: FigureFormat = "png"
     list_models: bool = False
     distributed: str = "auto"
     distributed_timeout: int = 120

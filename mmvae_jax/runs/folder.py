@@ -14,6 +14,7 @@ from mmvae_jax.errors import UserError, one_line
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 CURVE_FILE = "curve.json"
+POWERSET_FILE = "powerset.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS_FOLDER = "checkpoints"
 _LOCK_FILE = ".lock"
@@ -164,7 +165,7 @@ def has_results(folder: epath.PathLike) -> bool:
 
 def drop_results(folder: epath.PathLike) -> None:
     """Removes what was measured, so that none of one configuration stands beside another's `config.json`."""
-    for name in (REPORT_FILE, METRICS_FILE, CURVE_FILE):
+    for name in (REPORT_FILE, METRICS_FILE, CURVE_FILE, POWERSET_FILE):
         (epath.Path(folder) / name).unlink(missing_ok=True)
 
 

@@ -117,9 +117,10 @@ def _draw(folder: Path, groups: Groups, published: Mapping[str, Sequence[Publish
     if any(_JOINT in each for several in metrics.values() for each in several):
         shown["Figures"].append(save(single_figure(metrics, _JOINT, published), "joint_coherence", "joint coherence"))
     shown["Learning curves"] = [
-        f"{label}:\n\n" + save(learning_curve_figure(points), f"{name}-learning_curve", f"learning curve of {name}")
+        f"{label}:\n\n"
+        + save(learning_curve_figure(points, last), f"{name}-learning_curve", f"learning curve of {name}")
         for label, several in groups.items()
-        for name, points in [(source.name, source.points) for source in several if source.points][:1]
+        for name, points, last in [(s.name, s.points, s.run.metrics) for s in several if s.points][:1]
     ]
     shown["Samples"] = []
     for several in groups.values():

@@ -26,6 +26,7 @@ from mmvae_jax.loop import Diverged, Progress, check_data, fit, steps_per_epoch
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.plotting.figures import draw_all
+from mmvae_jax.plotting.powerset import powerset_shown
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
@@ -33,6 +34,7 @@ from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
     METRICS_FILE,
+    POWERSET_FILE,
     check_config,
     drop_results,
     flat_settings,
@@ -62,6 +64,7 @@ _ASIDE = (
     "eval_only",
     "curve",
     "list_models",
+    "figure_format",
     "distributed",
     "distributed_timeout",
     "saving",
@@ -221,15 +224,20 @@ def _evaluate(
     context = context.on_one_host()
     if not hosts.first_process():
         return
-    if log := read_log(folder):
+    if dataset.num_classes >= 2:
+        metrics["data/classes"] = dataset.num_classes
+    log, title = read_log(folder), f"{experiment.name}, {config.label}, seed {config.seed}"
+    if log:
         seconds = log[-1]["seconds"]
         metrics |= {"train/seconds": seconds, "train/examples_per_second": steps * training.step_size / seconds}
     write_whole(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     with writing(folder / "figures"):
-        figures = draw_all(context, metrics, folder / "figures", points)
+        figures = draw_all(context, metrics, folder / "figures", points, log, title, config.figure_format)
+    powerset = powerset_shown(context)
+    write_whole(folder / POWERSET_FILE, json.dumps(powerset) + "\n")
     published = comparable(experiment.published, model_label(record), flat_settings(record))
     write_origin(folder, "evaluated", command, experiment=experiment.name, published=plain_published(published))
-    write_report(folder, record, metrics, figures, versions(), published, points)
+    write_report(folder, record, metrics, figures, versions(), published, points, powerset, experiment.name)
     _print(f"wrote {folder}/metrics.json, figures/ and report.html")
 
 

@@ -25,7 +25,9 @@ def test_every_package_folder_is_installed_and_all_below_one_name():
     assert {folder_of(package) for package in packages} == there
     assert all((folder_of(package) / "__init__.py").is_file() for package in packages)
     assert {package.partition(".")[0] for package in packages} == {"mmvae_jax"}
-    assert all((ROOT / "mmvae_jax" / name).is_file() for name in SETUPTOOLS["package-data"]["mmvae_jax"])
+    data = {folder_of(package) / name for package, names in SETUPTOOLS["package-data"].items() for name in names}
+    beside = {path for path in (ROOT / "mmvae_jax").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert data == beside
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,9 @@ def page_with(word: str, place: Path) -> str:
     config = {name: word for name in ("model_name", "preset", "data", "seed", "out")}
     config |= {"own": {word: word}, "architecture": {"fusion": word}}
     published = [Published(word, word, {f"probe/{word}": 0.5, "probe/by_size/1": 0.5, "probe": 0.5}, word)]
-    return write_report(folder, config, metrics, [figure], {word: word}, published).read_text(encoding="utf-8")
+    shown = {"names": ["a", word], "subsets": [word], "tuples": 1, "modalities": [{"texts": [[word], [word]]}] * 2}
+    page = write_report(folder, config, metrics, [figure], {word: word}, published, powerset=shown)
+    return page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

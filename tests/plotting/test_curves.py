@@ -5,7 +5,13 @@ import pytest
 
 from mmvae_jax.evaluation import METRICS, Metric
 from mmvae_jax.evaluation.published import Published, by_inputs
-from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, single_figure
+from mmvae_jax.plotting.curves import (
+    learning_curve_figure,
+    levels_figure,
+    loss_figure,
+    metrics_figure,
+    single_figure,
+)
 
 
 def test_curves_are_the_mean_and_deviation_over_runs():
@@ -20,7 +26,7 @@ def test_curves_are_the_mean_and_deviation_over_runs():
     (band,) = axes.collections
     low = np.min(np.asarray(band.get_paths()[0].vertices)[:, 1])
     assert low == pytest.approx(0.6 - np.std([-0.1, 0.1], ddof=1))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "standard deviation over runs"]
 
 
 def test_a_lone_run_shows_its_subsets_too():
@@ -97,3 +103,46 @@ def test_a_learning_curve_has_a_line_for_every_number_of_inputs_or_label():
     assert [axes.get_title(loc="left") for axes in (probe, joint)] == [
         METRICS[p].title for p in ("probe", "coherence/joint")
     ]
+
+
+def test_fractions_of_the_right_class_go_from_0_to_1_with_a_line_at_chance():
+    metrics = {"probe/by_size/1": 0.5, "recall/conditional/by_size/1": 0.5, "data/classes": 4}
+    for axes in (
+        metrics_figure({"": [metrics]}).axes[0],
+        learning_curve_figure([{**metrics, "train/epochs": 1}], metrics).axes[0],
+    ):
+        assert axes.get_ylim() == (0, 1)
+        assert list(axes.lines[-1].get_ydata()) == [0.25, 0.25] and [text.get_text() for text in axes.texts] == [
+            "chance"
+        ]
+    assert metrics_figure({"": [metrics]}).axes[1].get_ylim() != (0, 1)
+    del metrics["data/classes"]
+    (line,) = metrics_figure({"": [metrics]}).axes[0].lines
+    assert list(line.get_ydata()) == [0.5]
+
+
+def test_bands_and_dots_say_what_they_are():
+    runs = {
+        "a": [{"probe/by_size/1": 0.5, "probe/m0": 0.25}, {"probe/by_size/1": 0.25}],
+        "b": [{"probe/by_size/1": 0.5}],
+    }
+    told = lambda figure: [text.get_text() for text in figure.legends[0].get_texts()]  # noqa: E731
+    assert told(metrics_figure(runs)) == ["a", "b", "standard deviation over runs"]
+    assert told(metrics_figure({"": [runs["a"][0]]})) == ["one subset"]
+    assert told(levels_figure({"a": {0.1: [1.0, 2.0]}, "b": {0.1: [1.0]}}, "title", "unit")) == [
+        "a",
+        "standard deviation over runs",
+        "b",
+    ]
+    (axes,) = single_figure(runs | {"c": [{"coherence/joint": 0.5}]}, "coherence/joint").axes
+    assert "bars: standard deviation over runs" in axes.get_xlabel()
+
+
+def test_the_loss_and_its_parts_are_panels_whose_axes_leave_out_the_start():
+    start = {"step": 1, "loss": 1e6, "kl": 0.0, "kl_private": 0.0, "log_likelihood/a": -1.0, "log_likelihood/b": -2.0}
+    log = [start | {"beta": 1.0}] + [{**start, "step": 2 + n, "loss": 5.0 + n % 2, "kl": None} for n in range(20)]
+    loss, likelihood = loss_figure(log).axes
+    assert [axes.get_title(loc="left") for axes in (loss, likelihood)] == ["loss", "log likelihood"]
+    assert loss.lines[0].get_xydata()[:2].tolist() == [[1, 1e6], [2, 5]]
+    np.testing.assert_allclose(loss.get_ylim(), [4.95, 6.05])
+    assert [text.get_text() for text in likelihood.get_legend().get_texts()] == ["a", "b"]

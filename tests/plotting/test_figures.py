@@ -248,12 +248,24 @@ def test_draw_all_writes_readable_pictures_of_the_documented_names(dataset, tmp_
     for sampler in SAMPLERS:
         settings = EvaluationSettings(sampler=sampler, sampler_components=2)
         context = Context(MODEL, MODEL.init(jax.random.key(0)), dataset, jax.random.key(1), settings)
-        paths = figures.draw_all(context, metrics, tmp_path / sampler)
-        names = ["data", "reconstructions", "unconditional", "conditional_1", "conditional_4", "traversals", "metrics"]
+        form = "svg" if sampler == "prior" else "pdf"
+        paths = figures.draw_all(context, metrics, tmp_path / sampler, (), [{"step": 1, "loss": 2.0}], "of us", form)
+        names = [
+            "data",
+            "reconstructions",
+            "unconditional",
+            "conditional_1",
+            "conditional_4",
+            "traversals",
+            "metrics",
+            "loss",
+        ]
         assert [path.name for path in paths] == [f"{name}.png" for name in names]
         for path in paths:
             pixels = np.asarray(Image.open(path).convert("L"))
             assert pixels.std() > 5
+            start = path.with_suffix(f".{form}").read_bytes()[:200]
+            assert start.startswith(b"%PDF") if form == "pdf" else b"<svg" in start or b"DOCTYPE svg" in start
 
 
 def test_what_is_looked_up_is_drawn_in_the_place_of_vectors(tmp_path):

@@ -68,7 +68,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, where: str)
 
 def test_what_was_measured_is_dropped_and_all_else_stays(tmp_path: Path):
     drop_results(tmp_path)
-    kept, dropped = {"config.json", "log.jsonl", "run.json"}, {"metrics.json", "report.html", "curve.json"}
+    kept = {"config.json", "log.jsonl", "run.json"}
+    dropped = {"metrics.json", "report.html", "curve.json", "powerset.json"}
     for name in kept | dropped:
         (tmp_path / name).write_text("")
     drop_results(tmp_path)

@@ -183,6 +183,7 @@ def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeyp
     """Killed while it is measured anew with other settings, a run is as little done as before it was measured."""
     monkeypatch.setattr(runner, "measure", lambda context: {"probe/a": 0.5})
     monkeypatch.setattr(runner, "draw_all", lambda *_: [])
+    monkeypatch.setattr(runner, "powerset_shown", lambda context: {})
     flags = [f"--cache={tmp_path / 'cache'}", f"--out={tmp_path / 'run'}", "--seed=1"]
 
     def done(*changed: str) -> bool:
