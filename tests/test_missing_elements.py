@@ -63,12 +63,11 @@ def test_log_likelihoods_and_gradients_are_those_of_observed_elements(kinds):
         found = model.log_likelihoods(params, z, batch)
         return found.sum(), found
 
-    expected = jax.value_and_grad(picked, has_aux=True)(params)
-    found = jax.value_and_grad(ours, has_aux=True)(params)
+    expected, found = (jax.jit(jax.value_and_grad(each, has_aux=True))(params) for each in (picked, ours))
     assert not np.asarray(found[0][1][:, 0]).any() and not np.asarray(batch.present[0]).any()
     np.testing.assert_allclose(found[0][1], expected[0][1], rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found[1], expected[1])
-    parts = InParts.of(model, 3).log_likelihoods(params, z, batch)
+    parts = jax.jit(InParts.of(model, 3).log_likelihoods)(params, z, batch)
     np.testing.assert_allclose(parts, found[0][1], rtol=1e-5, atol=1e-6)
 
 
@@ -83,8 +82,7 @@ def shortened(params: Params) -> Params:
     }
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae"])
-def test_an_element_that_is_never_observed_is_equal_to_leaving_it_out(objective):
+def test_an_element_that_is_never_observed_is_equal_to_leaving_it_out():
     """The same loss and gradients as of a modality without it, whose own are exactly zero."""
     complete = COMPLETE["a"]
     gaps = {**COMPLETE, "a": np.where([True, True, False], complete, np.float32(np.nan))}
@@ -96,8 +94,7 @@ def test_an_element_that_is_never_observed_is_equal_to_leaving_it_out(objective)
         batch = model.batch(data)
 
         def loss(params: Params, model: Model = model, batch: Batch = batch) -> jax.Array:
-            options = Options(importance_samples=2)
-            return OBJECTIVES[objective].loss(model, params, jax.random.key(1), batch, 1.0, options)[0]
+            return OBJECTIVES["elbo"].loss(model, params, jax.random.key(1), batch, 1.0, Options())[0]
 
         results.append(jax.jit(jax.value_and_grad(loss))(params))
     (with_gaps, gradient), (without, expected) = results
@@ -158,7 +155,7 @@ def test_a_conditional_vae_leaves_them_out_too():
     cvae = CVAE(replace(target, decoder=MLPDecoder((3,))), condition, 2, joint_width=4)
     params = cvae.init(jax.random.key(0))
     key = jax.random.key(1)
-    loss, gradient = jax.value_and_grad(lambda p: cvae.loss(p, key, GAPS["a"], COMPLETE["b"]))(params)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: cvae.loss(p, key, GAPS["a"], COMPLETE["b"])))(params)
     filled = np.where(PATTERNS, COMPLETE["a"], 0)
     decoded: Any = cvae.decode(params, cvae.posterior(params, filled, COMPLETE["b"]).sample(key, (1,)), COMPLETE["b"])
     difference = replace(cvae, target=replace(cvae.target, nan_missing=False)).loss(params, key, filled, COMPLETE["b"])
