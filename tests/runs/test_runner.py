@@ -74,13 +74,17 @@ def test_output_folder_is_complete(finished, cache):
     assert {each["model"] for each in origin["published"]} == {"mopoe"}
     assert len(list((finished / "figures").glob("*.png"))) >= 6
     page = (finished / "report.html").read_text()
-    assert "data:image/png;base64," in page and 'src="http' not in page
+    assert "data:image/png;base64," in page and 'src="http' not in page and len(page) < 6_000_000
+    assert metrics["data/classes"] == 10 and '<section id="powerset"' in page
+    assert len(json.loads((finished / "powerset.json").read_text())["subsets"]) == 31
 
 
 def test_eval_only_repeats_the_numbers_without_training(finished, cache):
     before = json.loads((finished / "metrics.json").read_text())
     (finished / "metrics.json").unlink()
-    assert run("--fusion=mopoe", "--eval-only", "--curve", "probe", out=finished, cache=cache) == 0
+    assert (
+        run("--fusion=mopoe", "--eval-only", "--curve", "probe", "--figure-format=svg", out=finished, cache=cache) == 0
+    )
     assert json.loads((finished / "metrics.json").read_text()) == before
     points = json.loads((finished / "curve.json").read_text())
     steps = sorted(int(path.name) for path in (finished / "checkpoints").iterdir() if path.name.isdecimal())
@@ -88,6 +92,7 @@ def test_eval_only_repeats_the_numbers_without_training(finished, cache):
     assert all(name.split("/")[-2] in ("train", "probe", "by_size") for point in points for name in point)
     assert {name: before[name] for name in points[-1]} == points[-1]
     assert (finished / "figures" / "learning_curve.png").stat().st_size > 10_000
+    assert (finished / "figures" / "loss.svg").read_text().startswith("<?xml")
     assert "<h2>Learning curve</h2>" in (finished / "report.html").read_text()
     origin = json.loads((finished / "run.json").read_text())
     assert "--eval-only" in origin["evaluated"]["command"] and "--eval-only" not in origin["trained"]["command"]
