@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import numpy as np
@@ -184,7 +184,7 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: of networks their description, as `save` writes it, for functions in them cannot be."""
-        state: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore[reportArgumentType, reportCallIssue]
+        state = cast(dict[str, Any], super().__getstate__())
         return state | {name: described(state[name]) for name in _DESCRIBED if name in state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -151,10 +151,8 @@ class Dataset:
                 raise UserError(
                     f"labels of type {each.dtype} and shape {each.shape}: give an integer from 0 on a tuple"
                 )
-        splits = {
-            name: fixed_split(x, each) for name, x, each in zip(("train", "test"), (train, test), labels, strict=True)
-        }
-        return cls("arrays", tuple(train), **splits, num_classes=int(np.concatenate(labels).max(initial=-1)) + 1)
+        splits = fixed_split(train, labels[0]), fixed_split(test, labels[1])
+        return cls("arrays", tuple(train), *splits, num_classes=int(np.concatenate(labels).max(initial=-1)) + 1)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

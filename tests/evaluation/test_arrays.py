@@ -6,7 +6,7 @@ import pytest
 
 from mmvae_jax import UserError
 from mmvae_jax.data.batching import Dataset, fixed_split
-from mmvae_jax.evaluation import ClassifierSettings, EvaluationSettings, compare, evaluate
+from mmvae_jax.evaluation import Context, EvaluationSettings, compare, evaluate, measure
 from mmvae_jax.evaluation.comparison import estimate
 from tests import toy
 
@@ -14,7 +14,7 @@ KINDS = ("normal", "laplace")
 MODEL = toy.model("poe", KINDS)
 KEY = jax.random.key(0)
 DATA = toy.data(KINDS, 40)
-SETTINGS = EvaluationSettings(log_likelihood_samples=3, classifier=ClassifierSettings(steps=2))
+SETTINGS = EvaluationSettings(log_likelihood_samples=3)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,9 @@ def test_arrays_with_labels_are_a_data_set(tmp_path):
     labels = np.arange(40) % 3
     dataset = Dataset.of(DATA, DATA, labels, labels)
     assert dataset.num_classes == 3 and dataset.modalities == KINDS
-    found = evaluate(MODEL, MODEL.init(KEY), dataset, KEY, SETTINGS, tmp_path, lambda line: None)
-    assert 0 <= found["probe/normal"] <= 1 and "standard_error/coherence/joint" in found
+    context = Context(MODEL, MODEL.init(KEY), dataset, KEY, SETTINGS, tmp_path, lambda line: None)
+    found = measure(context, ("probe",))
+    assert 0 <= found["probe/normal"] <= 1 and "standard_error/probe/normal" in found
 
 
 @pytest.mark.parametrize(
