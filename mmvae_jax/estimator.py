@@ -34,8 +34,8 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     X of all methods is one of
 
-    - a 2-D array or frame whose `columns` belong to the modalities; all NaN in those of one: missing. The form for
-      pipelines;
+    - a 2-D array or frame whose `columns` belong to the modalities, NaN where something is missing: a modality, or
+      single values of one (of `modalities` of one's own those with `nan_missing`). The form for pipelines;
     - a dict from modality name to array, or to pandas frame; see `rows.Rows` for what is missing;
     - `Rows` of such a dict, which scikit-learn can split: the form for `cross_val_score` of pictures or class indices.
 
@@ -206,7 +206,7 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             networks = MLPEncoder(widths, classes), MLPDecoder((classes,), widths)
             return Modality(name, shape, *networks, "categorical", private_dim=self.private_dim)
         networks = MLPEncoder(widths), MLPDecoder(shape, widths)
-        return Modality(name, shape, *networks, "normal", self.scale, private_dim=self.private_dim)
+        return Modality(name, shape, *networks, "normal", self.scale, private_dim=self.private_dim, nan_missing=True)
 
     def _rows(self, X: Any, presence: Any = None, reset: bool = False) -> Rows:
         """Samples of every form."""
