@@ -65,7 +65,7 @@ def decoder_flops(modality: Modality, latent_dim: int) -> float:
     """Operations of one forward pass of a `ConvDecoder`."""
     net = modality.decoder
     assert isinstance(net, ConvDecoder)
-    sizes = [net.shape[:2]]
+    sizes = [(net.shape[0], net.shape[1])]
     for _ in net.widths:
         sizes.append(conv_size(sizes[-1], net.kernel, net.stride, net.padding))
     grids, widths = sizes[:0:-1], (*net.widths, net.shape[2])
