@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from mmvae_jax import Modality, Model, Training, UserError, fit
-from mmvae_jax.accumulation import InParts
+from mmvae_jax.accumulation import in_parts
 from mmvae_jax.baselines.models import CVAE
 from mmvae_jax.data.batching import Batch, fixed_split
 from mmvae_jax.evaluation.likelihood import joint_log_likelihood
@@ -67,7 +67,7 @@ def test_log_likelihoods_and_gradients_are_those_of_observed_elements(kinds):
     assert not np.asarray(found[0][1][:, 0]).any() and not np.asarray(batch.present[0]).any()
     np.testing.assert_allclose(found[0][1], expected[0][1], rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found[1], expected[1])
-    parts = jax.jit(InParts.of(model, 3).log_likelihoods)(params, z, batch)
+    parts = jax.jit(in_parts(model, 3).log_likelihoods)(params, z, batch)
     np.testing.assert_allclose(parts, found[0][1], rtol=1e-5, atol=1e-6)
 
 
