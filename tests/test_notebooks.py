@@ -15,8 +15,8 @@ def errors_and_outputs(notebook) -> tuple[list, int]:
     return [output for output in outputs if output.output_type == "error"], len(outputs)
 
 
-def test_there_are_two_tours():
-    assert [path.stem for path in NOTEBOOKS] == ["own_data", "powerset_of_posteriors"]
+def test_there_are_three_tours():
+    assert [path.stem for path in NOTEBOOKS] == ["own_data", "own_fusion_and_objective", "powerset_of_posteriors"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
