@@ -25,10 +25,10 @@ def compare(
       UserError: a metric that no model has.
     """
     groups = {label: [found] if isinstance(found, Mapping) else found for label, found in models.items()}
-    return chosen_table(groups, metrics) if metrics else table(groups)
+    return _chosen_table(groups, metrics) if metrics else _table(groups)
 
 
-def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def _table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A Markdown table, one row a metric and one column a model, as mean ± spread; see `SPREAD`."""
     rows = [["", *groups], ["runs", *(str(len(runs)) for runs in groups.values())]]
     rows += [
@@ -38,7 +38,7 @@ def table(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     return markdown_table(rows)
 
 
-def chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
+def _chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
     """A Markdown table, one row a model and one column a metric, as mean ± spread; see `SPREAD`.
 
     Models are ranked by the first metric, from the best to the worst.

@@ -30,6 +30,11 @@ def _spread(metrics: Mapping[str, float], name: str) -> str:
     return "" if error is None else f"± {_number(error)}"
 
 
+def _in_words(metrics: Mapping[str, float], name: str) -> str:
+    """A metric with its standard error, without markup."""
+    return f"{_number(metrics[name])} {_spread(metrics, name)}".strip()
+
+
 def _estimate(metrics: Mapping[str, float], name: str | None) -> str:
     if name is None:
         return ""
@@ -135,8 +140,7 @@ def by_given(metrics: Mapping[str, float]) -> dict[str, dict[str, list[tuple[str
     found: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for (title, target), column in _subset_columns(metrics).items():
         for given, name in column.items():
-            value = f"{_number(metrics[name])} {_spread(metrics, name)}".strip()
-            found.setdefault(given, {}).setdefault(target, []).append((title, value))
+            found.setdefault(given, {}).setdefault(target, []).append((title, _in_words(metrics, name)))
     return found
 
 
@@ -203,7 +207,7 @@ def other_metrics(metrics: Mapping[str, float]) -> dict[str, str]:
     shown = {name for column in columns for name in column.values()}
     shown |= {f"{prefix}/by_size/{n}" for prefix in METRICS for n in by_size(metrics, prefix)} | METRICS.keys()
     rest = [name for name in without_errors(metrics) if name not in shown]
-    return {_called(name): f"{_number(metrics[name])} {_spread(metrics, name)}".strip() for name in rest}
+    return {_called(name): _in_words(metrics, name) for name in rest}
 
 
 def _called(name: str) -> str:
