@@ -22,6 +22,9 @@ from mmvae_jax.runs.config import settings
 # What the others get to end by themselves when one has ended, and after SIGTERM.
 _SECONDS_TO_END = 60.0
 _SECONDS_TO_OBEY = 20.0
+# When a signal has ended one, no other can finish: some notice it themselves, some wait until JAX takes it for lost.
+_SECONDS_AFTER_A_LOSS = 15.0
+_SECONDS_BETWEEN_LOOKS = 0.1
 _KEPT_LINES = 50
 # What XLA's collectives print when they have found each other, and the stack traces of its coordination service.
 _NOISE = re.compile(r"\[Gloo\] Rank|\*\*\* Check failure stack trace|\s+@ +0x")
@@ -78,7 +81,7 @@ def launched(launch: Launch, command: Sequence[str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _wait(workers)
+        lost = _wait(workers)
     finally:
         for worker in workers:
             worker.process.kill()
@@ -86,14 +89,11 @@ def launched(launch: Launch, command: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     shown = set(workers[0].lines)
-    for worker in workers[1:]:
+    # Where one was lost the others' last words are JAX's stack traces.
+    for worker in workers[1:] if lost is None else [lost]:
         for line in worker.lines:
             if line not in shown:
                 print(f"[process {worker.number}] {line}", file=sys.stderr, end="")
-    for worker in workers:
-        if worker.process.returncode < 0:
-            name = signal.Signals(-worker.process.returncode).name
-            print(f"[process {worker.number}] ended by {name}", file=sys.stderr)
     return max(worker.code for worker in workers)
 
 
@@ -135,6 +135,10 @@ class _Worker:
                 target.flush()
 
     @property
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    @property
     def code(self) -> int:
         """As a shell gives it."""
         code = self.process.returncode
@@ -147,19 +151,33 @@ class _Worker:
             thread.join()
 
 
-def _wait(workers: Sequence[_Worker]) -> None:
-    """Until all have ended; soon after one has, the others are told to, and in the end made to."""
-    ended = None
-    while any(worker.process.poll() is None for worker in workers):
-        time.sleep(0.1)
-        if ended is None and any(worker.process.poll() is not None for worker in workers):
-            ended = time.monotonic()
-        waited = 0.0 if ended is None else time.monotonic() - ended
-        if waited > _SECONDS_TO_END + _SECONDS_TO_OBEY:
-            return
-        if waited > _SECONDS_TO_END:
-            for worker in workers:
-                worker.process.terminate()
+def _wait(workers: Sequence[_Worker]) -> _Worker | None:
+    """Until all have ended, or have had time to after the first did.
+
+    Returns:
+      The first to end, if a signal ended it; that is told of at once.
+    """
+    while all(worker.runs for worker in workers):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    lost = next((worker for worker in workers if not worker.runs and worker.process.returncode < 0), None)
+    if lost is not None:
+        name = signal.Signals(-lost.process.returncode).name
+        line = f"error: process {lost.number} was ended by {name}; the same command goes on from what is saved"
+        print(line, file=sys.stderr)
+        _give(_SECONDS_AFTER_A_LOSS, workers)
+        return lost
+    _give(_SECONDS_TO_END, workers)
+    for worker in workers:
+        worker.process.terminate()
+    _give(_SECONDS_TO_OBEY, workers)
+    return None
+
+
+def _give(seconds: float, workers: Sequence[_Worker]) -> None:
+    """Time to end in."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(worker.runs for worker in workers):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _free_port() -> int:

@@ -114,7 +114,16 @@ def test_the_launcher_tells_processes_their_place_and_returns_the_worst_code(cap
 def test_the_launcher_passes_signals_on(capfd):
     program = "import os, signal; os.kill(os.getppid(), signal.SIGTERM) if os.environ['JAX_PROCESS_ID'] == '1' else 0; signal.pause()"
     assert launch(["--processes=2", "--", sys.executable, "-c", program]) == 128 + signal.SIGTERM
-    assert "[process 0] ended by SIGTERM\n[process 1] ended by SIGTERM\n" in capfd.readouterr().err
+    said = r"error: process [01] was ended by SIGTERM; the same command goes on from what is saved\n"
+    assert re.fullmatch(said, capfd.readouterr().err)
+
+
+def test_the_launcher_tells_of_a_lost_process_at_once_and_ends_those_that_wait_for_it(capfd, monkeypatch):
+    monkeypatch.setattr("mmvae_jax.runs.launch._SECONDS_AFTER_A_LOSS", 1.0)
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL) if os.environ['JAX_PROCESS_ID'] == '3' else 0; signal.pause()"
+    assert launch(["--processes=4", "--", sys.executable, "-c", program]) == 128 + signal.SIGKILL
+    said = "error: process 3 was ended by SIGKILL; the same command goes on from what is saved\n"
+    assert capfd.readouterr().err == said
 
 
 @pytest.mark.parametrize(
