@@ -124,6 +124,18 @@ def fuse(
 
     Returns:
       Mixture with leaves [S, B, ...].
+
+    Examples:
+      Two experts of one sample, and MoPoE's mixture of three products; then the second expert is missing, and what is
+      left of two products is the first expert:
+
+      >>> from mmvae_jax.gaussian import Gaussian, standard
+      >>> experts = Gaussian(mean=jnp.array([[[1.0]], [[3.0]]]), log_var=jnp.zeros((2, 1, 1)))
+      >>> for available in ([[True, True]], [[True, False]]):
+      ...     mixture = fuse(experts, subsets.powerset(2), jnp.array(available), standard(1))
+      ...     print(np.exp(mixture.log_weights[:, 0]).round(2), mixture.components.mean[:, 0, 0])
+      [0.33 0.33 0.33] [1. 3. 2.]
+      [0.5 0.  0.5] [1. 0. 1.]
     """
     rows = jnp.asarray(rows)
     count = jnp.sum(rows[:, None, :] & available, -1)

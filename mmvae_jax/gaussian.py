@@ -38,7 +38,13 @@ class Gaussian(NamedTuple):
         return -0.5 * jnp.sum(distance + self.log_var + math.log(2 * math.pi), -1)
 
     def kl(self, other: "Gaussian") -> Float[Array, "*B"]:
-        """KL(self || other) in nats, summed over D; batch axes broadcast."""
+        """KL(self || other) in nats, summed over D; batch axes broadcast.
+
+        Examples:
+          >>> shifted = Gaussian(mean=jnp.array([1.0, 0.0]), log_var=jnp.zeros(2))
+          >>> print(shifted.kl(standard(2)))
+          0.5
+        """
         difference = self.log_var - other.log_var
         distance = jnp.square(self.mean - other.mean) * jnp.exp(-other.log_var)
         return 0.5 * jnp.sum(jnp.expm1(difference) - difference + distance, -1)
@@ -113,6 +119,17 @@ def product(
 
     Returns:
       Gaussian with leaves [*B, D]; where nothing has any precision it is the prior, where T < 0 it is NaN.
+
+    Examples:
+      Precisions add up, and means are weighted by them:
+
+      >>> experts = Gaussian(mean=jnp.array([[1.0], [3.0]]), log_var=jnp.log(jnp.array([[1.0], [1.0]])))
+      >>> together = product(experts)
+      >>> print(together.mean, jnp.exp(together.log_var))
+      [2.] [0.5]
+      >>> with_prior = product(experts, prior_power=2.0)
+      >>> print(with_prior.mean, jnp.exp(with_prior.log_var))
+      [1.] [0.25]
     """
     prior = standard(experts.mean.shape[-1]) if prior is None else prior
     powers = jnp.ones(experts.mean.shape[0]) if powers is None else powers
@@ -173,6 +190,14 @@ def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
     Raises:
       ValueError: where `T_p <= T_q` the quotient is not a density; named with its first index. Under `jit` the result
         is NaN there instead.
+
+    Examples:
+      It undoes a product:
+
+      >>> a, b = Gaussian(jnp.array([1.0]), jnp.array([0.0])), Gaussian(jnp.array([3.0]), jnp.array([0.0]))
+      >>> both = product(Gaussian(*map(jnp.stack, zip(a, b))))
+      >>> print(*quotient(both, b))
+      [1.] [0.]
     """
     p = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, jnp.broadcast_shapes(p.mean.shape, q.mean.shape)), p)
     unit = jax.lax.stop_gradient(jnp.minimum(p.log_var, q.log_var))

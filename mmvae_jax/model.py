@@ -71,6 +71,19 @@ class Model:
       prior: the generative prior p(z), a key of `priors.PRIORS`.
       auxiliary_prior: learn a second prior scale for private latents (MMVAE+, Palumbo et al. 2023).
       joint_width: hidden width of joint inference networks.
+
+    Examples:
+      >>> from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+      >>> blood = Modality("blood", (6,), MLPEncoder((16,)), MLPDecoder((6,), (16,)))
+      >>> gait = Modality("gait", (3,), MLPEncoder((16,)), MLPDecoder((3,), (16,)))
+      >>> model = Model((blood, gait), latent_dim=2, fusion="mopoe")
+      >>> params = model.init(jax.random.key(0))  # or what `fit` returns
+      >>> patients = {"blood": np.zeros((5, 6)), "gait": np.zeros((5, 3))}
+      >>> model.infer(params, patients, subset=["blood"]).mean().shape
+      (5, 2)
+      >>> drawn = model.generate(params, jax.random.key(1), given={"blood": patients["blood"]}, to="gait", samples=20)
+      >>> drawn["gait"].shape
+      (20, 5, 3)
     """
 
     modalities: tuple[Modality, ...]

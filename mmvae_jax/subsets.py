@@ -29,6 +29,17 @@ def powerset(m: int) -> Bool[np.ndarray, "S M"]:
 
     Raises:
       UserError: for more than 12 modalities.
+
+    Examples:
+      >>> for mask in powerset(3):
+      ...     print(mask.astype(int), label(mask, ["image", "sound", "text"]))
+      [1 0 0] image
+      [0 1 0] sound
+      [0 0 1] text
+      [1 1 0] image+sound
+      [1 0 1] image+text
+      [0 1 1] sound+text
+      [1 1 1] image+sound+text
     """
     if m > MAX_POWERSET_MODALITIES:
         raise UserError(
@@ -60,6 +71,10 @@ def select(members: Sequence[str] | str, names: Sequence[str]) -> Bool[np.ndarra
 
     Raises:
       UserError: for an unknown modality or an empty subset.
+
+    Examples:
+      >>> print(select("image+text", ["image", "sound", "text"]))
+      [ True False  True]
     """
     members = members.split("+") if isinstance(members, str) else members
     unknown = [member for member in members if member not in names]

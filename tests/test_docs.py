@@ -1,5 +1,7 @@
 """The documentation is true: its Python runs as it stands, every model has its page, and every page is in the site."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -50,6 +52,15 @@ def test_the_readmes_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_pages_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(programs(page), str(page), "exec"), {})
+
+
+EXAMPLES = [path for path in sorted((ROOT / "mmvae_jax").rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_in_docstrings_print_what_they_say(path: Path):
+    found = doctest.testmod(importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)))
+    assert found.attempted and not found.failed
 
 
 def test_every_model_has_a_page_that_names_what_it_is_made_of():

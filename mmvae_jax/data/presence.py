@@ -22,6 +22,13 @@ def supervision_presence(key: Key[Array, ""], n: int, m: int, level: float) -> B
 
     Raises:
       UserError: level is outside 0..1.
+
+    Examples:
+      Of six tuples half are complete; three keep one modality each:
+
+      >>> presence = supervision_presence(jax.random.key(0), 6, 3, level=0.5)
+      >>> print(sorted(presence.sum(1).tolist()), presence.sum(0).tolist())
+      [1, 1, 1, 3, 3, 3] [4, 4, 4]
     """
     if not 0.0 <= level <= 1.0:
         raise UserError(f"supervision level {level}: give a fraction from 0 to 1")

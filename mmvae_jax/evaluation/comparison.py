@@ -23,6 +23,13 @@ def compare(
 
     Raises:
       UserError: a metric that no model has.
+
+    Examples:
+      >>> print(compare({"PoE": {"accuracy": 0.5}, "MoE": [{"accuracy": 0.6}, {"accuracy": 0.8}]}, ["accuracy"]))
+      |     | accuracy      |
+      |-----|---------------|
+      | MoE | 0.700 ± 0.141 |
+      | PoE | 0.500         |
     """
     groups = {label: [found] if isinstance(found, Mapping) else found for label, found in models.items()}
     return _chosen_table(groups, metrics) if metrics else _table(groups)
