@@ -131,7 +131,7 @@ def fit(
     state: TrainState | None = None,
     after: Callable[[TrainState, Progress], bool | None] | None = None,
     steps_per_dispatch: int = 25,
-    validation: Validation | None = None,
+    validation: Validation | Split | Mapping[str, Any] | None = None,
     show: bool | None = None,
 ) -> TrainState:
     """Train a model.
@@ -145,8 +145,8 @@ def fit(
       state: where to go on from (a restored checkpoint); it is donated.
       after: called after every dispatch with the state (valid until it returns) and the progress; true stops training.
       steps_per_dispatch: steps between two looks at the host; no influence on the result.
-      validation: held-out tuples. After every epoch the objective's loss on them, in nats a tuple, is among the
-        progress's terms, `validation_loss`.
+      validation: held-out tuples, or a `Validation` with more to say of them. After every epoch the objective's loss on
+        them, in nats a tuple, is among the progress's terms, `validation_loss`.
       show: a progress bar on stderr; default where that is a terminal.
 
     Returns:
@@ -161,6 +161,7 @@ def fit(
     check(model, training.objective, training.options)
     split, watch = _checked_split(model, training, data, presence), None
     if validation is not None:
+        validation = validation if isinstance(validation, Validation) else Validation(validation)
         held_out = _checked_split(model, training, validation.data, validation.presence)
         watch = Watch(model, training, held_out, validation.patience)
     state = init_state(model, training, jax.random.key(0) if key is None else key) if state is None else state

@@ -50,13 +50,17 @@ class Modality:
     nan_missing: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple):
+            raise UserError(f"{self.name}: shape={self.shape!r}: give a tuple, such as (28, 28, 3), (64,) or ()")
+        if isinstance(self.encoder, type) or isinstance(self.decoder, type):
+            raise UserError(f"{self.name}: a network's class: give a network, such as MLPEncoder((64,))")
         if isinstance(self.likelihood, str):
             check_choice(self.likelihood, LIKELIHOODS, f"likelihood of {self.name}")
         self._check_scale()
         if self.private_dim < 0:
             raise UserError(f"{self.name}: private-dim={self.private_dim}: give 0 or a whole number above it")
         if self.nan_missing and self.discrete:
-            raise UserError(f"{self.name}: nan-missing: class indices are never NaN: mark missing ones by -1")
+            raise UserError(f"{self.name}: nan-missing: class indices are never NaN: say by presence which are missing")
         if self.pixels and self.row.counts:
             raise UserError(f"{self.name}: pixels with {self.likelihood}: counts are not scaled to 0..1; leave it out")
 

@@ -99,8 +99,9 @@ class Model:
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "joint_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give a whole number above 0")
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise UserError(f"{name.replace('_', '-')}={value}: give a whole number above 0")
         check_choice(self.fusion, FUSIONS, "fusion")
         check_choice(self.posterior, POSTERIORS, "posterior")
         check_choice(self.prior, PRIORS, "prior")
@@ -244,10 +245,14 @@ class Model:
           subset: names of the modalities to infer from; default all that are observed.
 
         Raises:
-          UserError: for an unknown modality or data of the wrong shape.
+          UserError: for an unknown modality, one that is asked for and not in the data, or data of the wrong shape.
         """
-        batch = self.batch(batch)
         mask = subsets.select(self.names if subset is None else subset, self.names)
+        if subset is not None and not isinstance(batch, Batch):
+            left_out = [name for name, asked in zip(self.names, mask, strict=True) if asked and name not in batch]
+            if left_out:
+                raise UserError(f"subset has {left_out[0]}, which is not in the data: they have {', '.join(batch)}")
+        batch = self.batch(batch)
         return self.given(params, self.encode(params, batch), batch.present, mask)
 
     def decode(

@@ -36,9 +36,12 @@ def register(name: str, row: Row) -> None:
       row: what it is called; its type says into which table it goes.
 
     Raises:
-      UserError: the name is taken, or a model is made of what is not there.
+      UserError: the name is taken, the row is none of these, or a model is made of what is not there.
     """
-    table, kind = TABLES[type(row)], type(row).__name__
+    kind = type(row).__name__
+    if type(row) not in TABLES:
+        raise UserError(f"{name!r} is a {kind}: give a row, one of {', '.join(known.__name__ for known in TABLES)}")
+    table = TABLES[type(row)]
     if name in table:
         raise UserError(f"{kind} {name!r} is there already: register yours under another name")
     if isinstance(row, ModelRow):

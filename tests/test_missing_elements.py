@@ -165,5 +165,7 @@ def test_a_conditional_vae_leaves_them_out_too():
 
 
 def test_class_indices_are_never_nan():
-    with pytest.raises(UserError, match="label: nan-missing: class indices are never NaN: mark missing ones by -1"):
+    with pytest.raises(
+        UserError, match="label: nan-missing: class indices are never NaN: say by presence which are missing"
+    ):
         replace(toy.modality("label"), nan_missing=True)

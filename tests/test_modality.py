@@ -10,7 +10,7 @@ import pytest
 
 from mmvae_jax import Model, UserError
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
-from mmvae_jax.networks.mlp import MLPDecoder
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from tests import toy
 
 BYTES = np.random.default_rng(0).integers(0, 256, (4, 2, 3)).astype(np.uint8)
@@ -47,6 +47,20 @@ def test_class_indices_and_floats_are_never_scaled(pixels):
 def test_scales_are_a_number_or_one_a_feature(scale, words):
     with pytest.raises(UserError, match=words):
         replace(toy.modality("bernoulli"), likelihood="normal", pixels=False, scale=scale)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("shape", [64], r"shape=\[64\]: give a tuple, such as"),
+        ("shape", 64, "shape=64: give a tuple, such as"),
+        ("encoder", MLPEncoder, r"a network's class: give a network, such as MLPEncoder\(\(64,\)\)"),
+    ],
+)
+def test_shape_and_networks_are_what_they_should_be(field, value, words):
+    with pytest.raises(UserError, match=words):
+        replace(toy.modality("bernoulli"), **{field: value})
 
 
 def test_pixels_are_no_counts():

@@ -236,13 +236,22 @@ def test_modalities_left_out_are_missing():
     assert batch.x["m1"].shape == (6, 2)
 
 
-def test_infer_refuses_unknown_and_empty_subsets():
+def test_infer_refuses_unknown_empty_and_absent_subsets():
     model = ORACLE.model()
     params = model.init(jax.random.key(0))
     with pytest.raises(UserError, match="unknown modality 'm9' in subset"):
         model.infer(params, DATA, ["m0", "m9"])
     with pytest.raises(UserError, match="an empty subset"):
         model.infer(params, DATA, [])
+    with pytest.raises(UserError, match="subset has m1, which is not in the data: they have m0"):
+        model.infer(params, {"m0": DATA.x["m0"]}, "m0+m1")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("latent_dim", [0, 2.0])
+def test_a_dimension_is_a_whole_number(latent_dim):
+    with pytest.raises(UserError, match=f"latent-dim={latent_dim}: give a whole number above 0"):
+        replace(ORACLE.model(), latent_dim=latent_dim)
 
 
 def test_unknown_likelihood_is_refused():

@@ -15,8 +15,11 @@ def errors_and_outputs(notebook) -> tuple[list, int]:
     return [output for output in outputs if output.output_type == "error"], len(outputs)
 
 
-def test_there_are_three_tours():
-    assert [path.stem for path in NOTEBOOKS] == ["own_data", "own_fusion_and_objective", "powerset_of_posteriors"]
+def test_every_tour_is_on_the_site_and_in_the_readme():
+    assert len(NOTEBOOKS) == 5
+    for page in ("mkdocs.yml", "README.md"):
+        text = (FOLDER.parent / page).read_text()
+        assert [path.stem for path in NOTEBOOKS if f"notebooks/{path.name}" not in text] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,10 +30,10 @@ def test_kept_with_outputs(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, monkeypatch):
+def test_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(FOLDER)}}
+    resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources).execute()
     errors, count = errors_and_outputs(notebook)
     assert not errors and count >= 3

@@ -40,3 +40,9 @@ def test_a_model_of_what_is_not_there_is_refused():
     with pytest.raises(UserError, match="unknown objective 'mild'"):
         register("mine", ModelRow("poe", "mild", "nobody's"))
     assert "leave_one_out" not in FUSIONS
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_row_is_refused():
+    with pytest.raises(UserError, match="'mine' is a function: give a row, one of Fusion, Objective, "):
+        register("mine", lambda m, key: np.eye(m, dtype=bool))  # pyright: ignore[reportArgumentType]

@@ -92,7 +92,7 @@ def test_mistakes_are_told():
     with pytest.raises(UserError, match="patience=-1: give a number of epochs"):
         Validation(HELD_OUT, patience=-1)
     with pytest.raises(UserError, match="m1"):
-        fit(MODEL, DATA, TRAINING, KEY, validation=Validation({"m1": HELD_OUT["m0"]}))
+        fit(MODEL, DATA, TRAINING, KEY, validation={"m1": HELD_OUT["m0"]})
 
 
 def test_progress_is_shown_where_it_is_asked_for(capfd: pytest.CaptureFixture[str]):

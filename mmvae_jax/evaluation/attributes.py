@@ -51,6 +51,7 @@ def trained_readers(
     settings: ClassifierSettings | None = None,
     report: Report = print,
     pixels: Collection[str] | None = None,
+    symbols: Collection[str] | None = None,
 ) -> dict[str, Classifier]:
     """What tells all attributes of every modality, logits [B, A, N]: its own reader, or a classifier trained here.
 
@@ -64,6 +65,7 @@ def trained_readers(
       settings: of training.
       report: gets a line for the classifiers that are trained.
       pixels: as of `trained_classifiers`.
+      symbols: likewise.
     """
     values = tuple(map(len, attributes.values.values()))
     exact = np.ones((dataset.test.size, len(values)), bool)
@@ -75,6 +77,7 @@ def trained_readers(
         settings,
         lambda line: report(f"attributes: {line}"),
         pixels=pixels,
+        symbols=symbols,
         attributes=values,
     )
 

@@ -91,10 +91,10 @@ class VectorClassifier(nn.Module):
 
 
 def default_network(x: Num[Array, "B ..."], classes: int, dropout: float) -> nn.Module:
-    """The network for data like x: what has as many axes and is of its type."""
+    """The network for data like x, in the model's units: for as many axes and its type; integers are symbols."""
     if x.ndim == 4:
         return ImageClassifier(classes, dropout)
-    if not jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.uint8:
+    if not jnp.issubdtype(x.dtype, jnp.integer):
         return VectorClassifier(classes, dropout)
     symbols = int(x.max()) + 1
     return (SequenceClassifier if x.ndim == 2 else VectorClassifier)(classes, dropout, symbols)

@@ -101,6 +101,7 @@ def trained_classifiers(
     report: Report = print,
     networks: Mapping[str, nn.Module] | None = None,
     pixels: Collection[str] | None = None,
+    symbols: Collection[str] | None = None,
     attributes: tuple[int, ...] = (),
 ) -> dict[str, Classifier]:
     """One classifier for every modality: from the cache where it is there, else trained and cached.
@@ -115,17 +116,21 @@ def trained_classifiers(
       report: gets a line for every classifier.
       networks: modality -> Linen module(x, train) -> logits, in place of the default for the modality's kind of data.
       pixels: modalities whose uint8 data are pixels, which the model scales to 0..1; default all.
+      symbols: modalities of class indices; other integers are numbers, such as counts. Default: all integers but uint8.
       attributes: of a data set whose labels are those of several attributes, [B, A], the number of values of each: one
         network tells all of them, trained by the sum of their cross-entropies.
     """
     settings, networks = settings or ClassifierSettings(), networks or {}
     pixels = dataset.modalities if pixels is None else pixels
     sample = take(dataset.train, jax.random.key(settings.seed), min(dataset.train.size, 1024)).x
+    integers = {name for name, x in sample.items() if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.uint8}
+    symbols = integers if symbols is None else symbols
     kinds = {}
     for name in dataset.modalities:
-        default = partial(default_network, sample[name], sum(attributes) or dataset.num_classes, settings.dropout)
-        network = networks.get(name) or default()
-        kinds[name] = _Kind(AttributeHeads(network, attributes) if attributes else network, name in pixels)
+        x = _in_units(sample[name], name in pixels, name in symbols)
+        network = networks.get(name) or default_network(x, sum(attributes) or dataset.num_classes, settings.dropout)
+        module = AttributeHeads(network, attributes) if attributes else network
+        kinds[name] = _Kind(module, name in pixels, name in symbols)
     paths = {name: _cache_path(cache_dir, dataset, name, kind, settings, attributes) for name, kind in kinds.items()}
     params = {name: load_parameters(path, _shapes(kinds[name], sample[name]), report) for name, path in paths.items()}
     missing = {name: kinds[name] for name, found in params.items() if found is None}
@@ -143,15 +148,21 @@ def trained_classifiers(
 
 
 class _Kind(NamedTuple):
-    """A network, and whether uint8 data are pixels."""
+    """A network, whether uint8 data are pixels, and whether data are class indices."""
 
     module: nn.Module
     pixels: bool
+    symbols: bool
 
     def in_units(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
-        if x.dtype != jnp.uint8:
-            return x
-        return x.astype(jnp.float32) / 255 if self.pixels else x.astype(jnp.float32)
+        return _in_units(x, self.pixels, self.symbols)
+
+
+def _in_units(x: Num[Array, "..."], pixels: bool, symbols: bool) -> Num[Array, "..."]:
+    """As `Modality.in_units`."""
+    if symbols:
+        return x
+    return x.astype(jnp.float32) / 255 if pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T *A"]:

@@ -127,9 +127,8 @@ class Context:
     @cached_property
     def classifiers(self) -> dict[str, Classifier]:
         """One for every modality."""
-        pixels = [m.name for m in self.model.modalities if m.pixels]
         settings = self.settings.classifier
-        return trained_classifiers(self.dataset, self.cache_dir, settings, self.report, pixels=pixels)
+        return trained_classifiers(self.dataset, self.cache_dir, settings, self.report, **self._units)
 
     @cached_property
     def oracle(self) -> Classifier | None:
@@ -147,9 +146,17 @@ class Context:
     @cached_property
     def readers(self) -> dict[str, Classifier]:
         """What tells the attributes of every modality."""
-        pixels = [m.name for m in self.model.modalities if m.pixels]
         settings = self.settings.classifier
-        return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, pixels)
+        return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, **self._units)
+
+    @property
+    def _units(self) -> dict[str, list[str]]:
+        """Which modalities are of pixels, and which of symbols."""
+        modalities = self.model.modalities
+        return {
+            "pixels": [m.name for m in modalities if m.pixels],
+            "symbols": [m.name for m in modalities if m.discrete],
+        }
 
     @cached_property
     def correlator(self) -> Correlator:

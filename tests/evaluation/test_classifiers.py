@@ -96,17 +96,19 @@ def test_what_a_split_makes_of_its_arrays_is_part_of_its_identity(dataset):
     assert dataclasses.replace(split, presence=jnp.zeros((split.size, 4), bool)).identity == split.identity
 
 
-def test_uint8_counts_are_classified_as_they_are_generated(tmp_path):
-    """A model of counts generates counts; of pixels, what is between 0 and 1."""
+@pytest.mark.parametrize(
+    ("dtype", "pixels", "unit"), [(np.uint8, (), 1.0), (np.uint8, ("counts",), 255.0), (np.int32, (), 1.0)]
+)
+def test_counts_are_classified_as_they_are_generated(tmp_path, dtype, pixels, unit):
+    """A model of counts generates real numbers, whatever integers they were; of pixels, what is between 0 and 1."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 300)
-    counts = rng.poisson(np.where(label[:, None], 9.0, 2.0), (300, 4)).astype(np.uint8)
+    counts = rng.poisson(np.where(label[:, None], 9.0, 2.0), (300, 4)).astype(dtype)
     split = fixed_split({"counts": jnp.asarray(counts)}, jnp.asarray(label))
     dataset = Dataset("toy", ("counts",), split, split, 2)
-    for pixels, unit in (((), 1.0), (("counts",), 255.0)):
-        found = trained_classifiers(dataset, tmp_path, SETTINGS, lambda line: None, pixels=pixels)["counts"]
-        shown = classify(found.module, found.params, jnp.asarray(counts, jnp.float32) / unit)
-        assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.7
+    found = trained_classifiers(dataset, tmp_path, SETTINGS, lambda line: None, pixels=pixels, symbols=())["counts"]
+    shown = classify(found.module, found.params, jnp.asarray(counts, jnp.float32) / unit)
+    assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.7
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
