@@ -127,8 +127,8 @@ class Context:
     @cached_property
     def classifiers(self) -> dict[str, Classifier]:
         """One for every modality."""
-        settings = self.settings.classifier
-        return trained_classifiers(self.dataset, self.cache_dir, settings, self.report, **self._units)
+        settings, (pixels, symbols) = self.settings.classifier, self._pixels_and_symbols
+        return trained_classifiers(self.dataset, self.cache_dir, settings, self.report, pixels=pixels, symbols=symbols)
 
     @cached_property
     def oracle(self) -> Classifier | None:
@@ -146,17 +146,14 @@ class Context:
     @cached_property
     def readers(self) -> dict[str, Classifier]:
         """What tells the attributes of every modality."""
-        settings = self.settings.classifier
-        return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, **self._units)
+        settings, units = self.settings.classifier, self._pixels_and_symbols
+        return trained_readers(self.dataset, self.attributes, self.cache_dir, settings, self.report, *units)
 
     @property
-    def _units(self) -> dict[str, list[str]]:
-        """Which modalities are of pixels, and which of symbols."""
+    def _pixels_and_symbols(self) -> tuple[list[str], list[str]]:
+        """Which modalities are of either."""
         modalities = self.model.modalities
-        return {
-            "pixels": [m.name for m in modalities if m.pixels],
-            "symbols": [m.name for m in modalities if m.discrete],
-        }
+        return [m.name for m in modalities if m.pixels], [m.name for m in modalities if m.discrete]
 
     @cached_property
     def correlator(self) -> Correlator:
