@@ -94,6 +94,9 @@ def launched(launch: Launch, command: Sequence[str]) -> int:
         for line in worker.lines:
             if line not in shown:
                 print(f"[process {worker.number}] {line}", file=sys.stderr, end="")
+    for worker in workers if lost is None else ():
+        if worker.process.returncode < 0:
+            print(f"[process {worker.number}] ended by {worker.signal}", file=sys.stderr)
     return max(worker.code for worker in workers)
 
 
@@ -144,6 +147,11 @@ class _Worker:
         code = self.process.returncode
         return code if code >= 0 else 128 - code
 
+    @property
+    def signal(self) -> str:
+        """The name of the signal that ended it."""
+        return signal.Signals(-self.process.returncode).name
+
     def finish(self) -> None:
         """Waits for the end of the process and of what it says."""
         self.process.wait()
@@ -161,8 +169,7 @@ def _wait(workers: Sequence[_Worker]) -> _Worker | None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     lost = next((worker for worker in workers if not worker.runs and worker.process.returncode < 0), None)
     if lost is not None:
-        name = signal.Signals(-lost.process.returncode).name
-        line = f"error: process {lost.number} was ended by {name}; the same command goes on from what is saved"
+        line = f"error: process {lost.number} was ended by {lost.signal}; the same command goes on from what is saved"
         print(line, file=sys.stderr)
         _give(_SECONDS_AFTER_A_LOSS, workers)
         return lost

@@ -126,6 +126,15 @@ def test_the_launcher_tells_of_a_lost_process_at_once_and_ends_those_that_wait_f
     assert capfd.readouterr().err == said
 
 
+def test_the_launcher_names_a_signal_that_ends_a_process_after_another_has_failed(capfd):
+    program = (
+        "import os, signal, sys, time; sys.exit(3) if os.environ['JAX_PROCESS_ID'] == '1' else time.sleep(2); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert launch(["--processes=2", "--", sys.executable, "-c", program]) == 128 + signal.SIGKILL
+    assert capfd.readouterr().err == "[process 0] ended by SIGKILL\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
