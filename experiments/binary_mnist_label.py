@@ -23,6 +23,7 @@ EXPERIMENT = Experiment(
     published=table_1(
         "binary_mnist", "label", {"jmvae": (-86.234, -86.304, -83.820), "mvae": (-86.051, -86.278, -83.940)}
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

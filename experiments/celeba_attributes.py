@@ -151,6 +151,7 @@ EXPERIMENT = Experiment(
         )
         for model, source, names, values in _TABLES
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

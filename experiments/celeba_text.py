@@ -136,6 +136,7 @@ EXPERIMENT = Experiment(
         )
         for model, values in _TABLE_5.items()
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

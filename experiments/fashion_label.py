@@ -121,6 +121,7 @@ EXPERIMENT = Experiment(
     load=load,
     modalities=modalities,
     published=(*table_1("fashion", "label", _TABLE_1), *_table_4("jmvae"), *_table_4("mvae")),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ EXPERIMENT = Experiment(
     load=load,
     modalities=modalities,
     published=table_1("mnist", "label", {"jmvae": (-90.962, -91.031, -88.436), "mvae": (-90.616, -90.851, -88.558)}),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

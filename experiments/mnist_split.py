@@ -108,6 +108,7 @@ EXPERIMENT = Experiment(
         )
         for model, values in _TABLE_1.items()
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ EXPERIMENT = Experiment(
             "all of MNIST and SVHN, K = 30, 30 epochs; log-likelihoods with 1000 samples",
         ),
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

@@ -141,6 +141,7 @@ EXPERIMENT = Experiment(
         Published(model, "MoPoE paper", _numbers(i), "all of MNIST and SVHN, 150 epochs; Tables 2 to 4")
         for i, model in enumerate(_MODELS)
     ),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

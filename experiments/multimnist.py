@@ -117,6 +117,7 @@ EXPERIMENT = Experiment(
     load=lambda config: multimnist(config.data, config.own.supervision, config.seed),
     modalities=modalities,
     published=(*table_1("image", "string", _TABLE_1), *_table_5("jmvae"), *_table_5("mvae")),
+    reads_data=True,
 )
 
 if __name__ == "__main__":

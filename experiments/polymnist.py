@@ -112,6 +112,7 @@ EXPERIMENT = Experiment(
     load=lambda config: polymnist(config.data, config.own.backgrounds, config.streaming),
     modalities=modalities,
     published=PUBLISHED,
+    reads_data=True,
 )
 
 if __name__ == "__main__":

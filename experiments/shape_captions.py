@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.shape_captions import caption_length, shape_captions, vocabulary
-from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.modality import Modality
@@ -88,11 +87,9 @@ def load(config: Config[ShapeCaptions]) -> Dataset:
     """The data set of a configuration.
 
     Raises:
-      UserError: --data names something, or the level, the size or the numbers of tuples make no sense.
+      UserError: the level, the size or the numbers of tuples make no sense.
     """
     own = config.own
-    if config.data != "embedded":
-        raise UserError(f"data={config.data}: shapes and captions are drawn, not read: leave --data out")
     return shape_captions(own.level, own.size, own.train_tuples, own.test_tuples, own.data_seed)
 
 

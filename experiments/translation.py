@@ -114,6 +114,7 @@ EXPERIMENT = Experiment(
     },
     load=load,
     modalities=modalities,
+    reads_data=True,
 )
 
 if __name__ == "__main__":

@@ -76,6 +76,10 @@ class Fusion:
     live: Callable[[Bool[Array, "B M"]], Bool[Array, "S B"]] | None = None
     min_modalities: int = 1
 
+    def __post_init__(self) -> None:
+        check_choice(self.kind, get_args(Kind), "kind of fusion")
+        check_choice(self.prior_expert, get_args(PriorExpert), "prior-expert")
+
     def joint(
         self,
         experts: Posterior,

@@ -55,6 +55,27 @@ def as_batch(
     return absent_where_nan(modalities, Batch(x, jnp.asarray(present), jnp.full(size, -1, jnp.int32)))
 
 
+def check_key(key: Any) -> None:
+    """Whether something is a PRNG key.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not isinstance(key, jax.Array):
+        raise UserError(f"key={key!r}: give a PRNG key, such as jax.random.key(0)")
+
+
+def check_params(params: Any) -> None:
+    """Whether something is what `Model.init` makes; of which model is not looked at.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not isinstance(params, Mapping) or not {"inference", "decoders"} <= params.keys():
+        kind = type(params).__name__
+        raise UserError(f"params of type {kind}: give what Model.init makes; of a state that fit returns, state.params")
+
+
 def absent_where_nan(modalities: Sequence[Modality], batch: Batch) -> Batch:
     """The batch with those modalities absent of which every element is missing."""
     present = batch.present

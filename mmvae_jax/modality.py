@@ -1,6 +1,7 @@
 """A modality: one data type, its networks, its likelihood, its units and how it is shown."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import distrax
 import jax.numpy as jnp
@@ -54,6 +55,9 @@ class Modality:
             raise UserError(f"{self.name}: shape={self.shape!r}: give a tuple, such as (28, 28, 3), (64,) or ()")
         if isinstance(self.encoder, type) or isinstance(self.decoder, type):
             raise UserError(f"{self.name}: a network's class: give a network, such as MLPEncoder((64,))")
+        for network in (self.encoder, self.decoder):
+            if not _hashable(network):
+                raise UserError(f"{self.name}: {type(network).__name__} holds a list or an array: give it tuples")
         if isinstance(self.likelihood, str):
             check_choice(self.likelihood, LIKELIHOODS, f"likelihood of {self.name}")
         self._check_scale()
@@ -109,3 +113,12 @@ class Modality:
             raise UserError(f"{self.name}: scale is a {given}: give a number, or a tuple of one a feature {self.shape}")
         if not np.all(values > 0):
             raise UserError(f"{self.name}: scale={self.scale}: give numbers above 0")
+
+
+def _hashable(value: Any) -> bool:
+    """Whether it has a hash; a tuple with a list in it passes for hashable until it is asked."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

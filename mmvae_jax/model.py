@@ -1,6 +1,7 @@
 """A multimodal VAE: modalities, inference networks, one fusion, decoders. Pure functions of explicit parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Self, cast, get_args
@@ -15,10 +16,10 @@ from jaxtyping import Array, Bool, Float, Key, Num, PyTree
 
 from mmvae_jax import likelihoods, priors, subsets
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.errors import UserError, check_choice
+from mmvae_jax.errors import UserError, check_choice, one_line
 from mmvae_jax.fusion import FUSIONS, Fusion, Network, PriorExpert, get_fusion
 from mmvae_jax.gaussian import Gaussian
-from mmvae_jax.inputs import Presence, as_batch
+from mmvae_jax.inputs import Presence, as_batch, check_key, check_params
 from mmvae_jax.mixture import Mixture
 from mmvae_jax.modality import Modality
 from mmvae_jax.networks.foreign import as_linen
@@ -148,14 +149,20 @@ class Model:
         outputs = {m.name: as_linen(m.decoder).init_with_output for m in self.modalities if m.discrete}
         z = {m.name: jnp.zeros((1, self.latent_dim + m.private_dim)) for m in self.modalities}
         key = jax.random.key(0)
-        return {name: jax.eval_shape(output, key, z[name])[0].shape[-1] for name, output in outputs.items()}
+        found = {}
+        for name, output in outputs.items():
+            with _told(f"{name}: its decoder does not take latents of shape {z[name].shape}"):
+                found[name] = jax.eval_shape(output, key, z[name])[0].shape[-1]
+        return found
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Fresh parameters.
 
         Raises:
-          UserError: where a decoder's output does not fit its likelihood and shape.
+          UserError: where a network does not take what it is given, a decoder's output does not fit its likelihood and
+            shape, or an encoder knows fewer classes than it.
         """
+        check_key(key)
         inference_key, decoder_key = jax.random.split(key)
         blank = {m.name: m.example for m in self.modalities}
         inference = {}
@@ -163,18 +170,21 @@ class Model:
             members = [self.names[j] for j in network.inputs]
             codes = [jnp.zeros((1, self.latent_dim))] * len(members)
             arguments = codes if network.bridge else [blank[name] for name in members]
-            inference[network.name] = _init(self._module(network), jax.random.fold_in(inference_key, i), *arguments)
+            shapes = " and ".join(str(each.shape) for each in arguments)
+            with _told(f"{network.name}: its encoder does not take arrays of shape {shapes}"):
+                inference[network.name] = _init(self._module(network), jax.random.fold_in(inference_key, i), *arguments)
         decoders = {}
         for i, m in enumerate(self.modalities):
             z = jnp.zeros((1, self.latent_dim + m.private_dim))
-            decoders[m.name] = _init(as_linen(m.decoder), jax.random.fold_in(decoder_key, i), z)
+            with _told(f"{m.name}: its decoder does not take latents of shape {z.shape}"):
+                decoders[m.name] = _init(as_linen(m.decoder), jax.random.fold_in(decoder_key, i), z)
         params: dict[str, Any] = {"inference": inference, "decoders": decoders}
         prior = PRIORS[self.prior].init(jax.random.fold_in(key, 2), self.latent_dim)
         if jax.tree.leaves(prior):
             params["prior"] = prior
         if self.auxiliary_prior:
             params["auxiliary_prior"] = {m.name: jnp.zeros(m.private_dim) for m in self.modalities}
-        self._check_decoders(params)
+        self._check_networks(params)
         return params
 
     @property
@@ -245,8 +255,10 @@ class Model:
           subset: names of the modalities to infer from; default all that are observed.
 
         Raises:
-          UserError: for an unknown modality, one that is asked for and not in the data, or data of the wrong shape.
+          UserError: for an unknown modality, one that is asked for and not in the data, data of the wrong shape, or
+            what are no parameters.
         """
+        check_params(params)
         mask = subsets.select(self.names if subset is None else subset, self.names)
         if subset is not None and not isinstance(batch, Batch):
             left_out = [name for name, asked in zip(self.names, mask, strict=True) if asked and name not in batch]
@@ -349,8 +361,12 @@ class Model:
           [samples, B, *shape] of every modality, or [samples, *shape] unconditionally.
 
         Raises:
-          UserError: for an unknown modality, or data that `infer` would not take.
+          UserError: for an unknown modality, no sample, what is no key, or what `infer` would not take.
         """
+        check_params(params)
+        check_key(key)
+        if samples < 1:
+            raise UserError(f"samples={samples}: give at least 1")
         key, noise_key = jax.random.split(key)
         if given is None:
             latents = self.draw_prior(params, key, samples, sampler)
@@ -466,8 +482,14 @@ class Model:
         return of_rows(lambda *rows: cast("Array", apply(*rows)).astype(jnp.float32), *inputs)
 
     def _check_fusion(self) -> None:
-        """That the fusion takes this many modalities, the posterior and the prior."""
-        fusion = self.resolved_fusion
+        """That the fusion takes this many modalities, the posterior and the prior, and has rows for its networks."""
+        fusion, needed = self.resolved_fusion, (len(self.networks),)
+        rows = fusion.rows(len(self.names), jax.random.key(0))
+        if rows.dtype != bool or rows.ndim != 2 or rows.shape[1:] != needed or not len(rows):
+            raise UserError(
+                f"fusion {self.fusion}: its rows are of shape {rows.shape} and type {rows.dtype}: give booleans, a row "
+                f"for every product and a column for each of {needed[0]} networks"
+            )
         multiplies = fusion.whole_subset or len(self.networks) > len(self.names)
         if multiplies and not self.family.multiplies:
             raise UserError(
@@ -479,7 +501,7 @@ class Model:
                 f"prior={self.prior} with a quotient by the prior: it need not exist; use prior=standard or fusion poe"
             )
 
-    def _check_decoders(self, params: Params) -> None:
+    def _check_networks(self, params: Params) -> None:
         z = jax.ShapeDtypeStruct((1, self.latent_dim), jnp.float32)
         private = {m.name: jax.ShapeDtypeStruct((1, m.private_dim), jnp.float32) for m in self.modalities}
         for m in self.modalities:
@@ -489,6 +511,19 @@ class Model:
             if not fits:
                 needed = (*m.shape, "categories") if m.discrete else needed
                 raise UserError(f"{m.name}: decoder output shape {output} does not fit {m.likelihood}: needs {needed}")
+            if m.discrete and (known := getattr(m.encoder, "categories", output[-1])) < output[-1]:
+                raise UserError(f"{m.name}: its encoder knows categories={known} classes, its decoder {output[-1]}")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever a network raises, in one line that says whose it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {one_line(error)}") from error
 
 
 @partial(jax.jit, static_argnums=0)

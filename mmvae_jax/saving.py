@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
+from mmvae_jax.inputs import check_params
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model, Params
 from mmvae_jax.networks.conv import ConvDecoder, ConvDecoder1D, ConvEncoder, ConvEncoder1D
@@ -45,6 +46,7 @@ def save(folder: epath.PathLike, model: Model, params: Params) -> None:
     Raises:
       UserError: parameters of another model, or a folder that cannot be written to.
     """
+    check_params(params)
     arrays = _flat(jax.tree.map(np.asarray, whole(params)))
     _checked(model, arrays)
     if not hosts.first_process():
@@ -179,13 +181,17 @@ def made(described: Any) -> Any:
     """What was `described`.
 
     Raises:
-      UserError: it holds a class or a function that is not the library's.
+      UserError: it holds a class or a function that is not the library's, or names a row that is not registered.
     """
     match described:
         case list():
             return tuple(made(each) for each in described)
         case {"class": name, **own} if name in _CLASSES:
-            return _CLASSES[name](**{field: made(each) for field, each in own.items()})
+            parts = {field: made(each) for field, each in own.items()}
+            try:
+                return _CLASSES[name](**parts)
+            except UserError as error:
+                raise UserError(f"{error}; if it is your own, import the file that registers it first") from error
         case {"class": name} | {"own class": name} | {"own": name}:
             raise UserError(f"{name} is not the library's: make the model with your code, and give it to load")
         case {"function": name}:

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 from mmvae_jax.accumulation import in_parts
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError, check_choice
-from mmvae_jax.inputs import absent_where_nan
+from mmvae_jax.inputs import absent_where_nan, check_key
 from mmvae_jax.model import Model, Params
 from mmvae_jax.objectives import OBJECTIVES, Options, Terms, check
 from mmvae_jax.sharding import as_placed, everywhere
@@ -125,8 +125,9 @@ def init_state(model: Model, training: Training, key: Key[Array, ""]) -> TrainSt
     """A run's first state; everything follows from the key.
 
     Raises:
-      UserError: for an objective that cannot train the model.
+      UserError: for an objective that cannot train the model, or what is no key.
     """
+    check_key(key)
     check(model, training.objective, training.options)
     init_key, run_key = jax.random.split(key)
     params = model.init(init_key)
@@ -142,8 +143,7 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), state.step)
     batch = absent_where_nan(model.modalities, batch)
-    loss = OBJECTIVES[training.objective].loss
-
+    loss = OBJECTIVES[training.objective]
     parted = in_parts(model, training.accumulate)
 
     def loss_of(params: Params) -> tuple[Array, Terms]:

@@ -80,4 +80,4 @@ class Watch:
 
 @on_all_devices(static=(0, 1))
 def _loss(model: Model, training: Training, params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-    return OBJECTIVES[training.objective].loss(model, params, key, batch, training.beta, training.options)[0]
+    return OBJECTIVES[training.objective](model, params, key, batch, training.beta, training.options)[0]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import distrax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,7 @@ def test_scales_are_a_number_or_one_a_feature(scale, words):
     [
         ("shape", [64], r"shape=\[64\]: give a tuple, such as"),
         ("shape", 64, "shape=64: give a tuple, such as"),
+        ("encoder", nn.Conv(4, kernel_size=[3]), "Conv holds a list or an array: give it tuples"),
         ("encoder", MLPEncoder, r"a network's class: give a network, such as MLPEncoder\(\(64,\)\)"),
     ],
 )

@@ -19,6 +19,9 @@ from mmvae_jax.laplace import Laplace
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
+from mmvae_jax.networks.conv import ConvEncoder
+from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
+from mmvae_jax.training import TrainState
 from tests import toy
 from tests.oracle import Identity, LinearGaussian
 
@@ -252,6 +255,41 @@ def test_infer_refuses_unknown_empty_and_absent_subsets():
 def test_a_dimension_is_a_whole_number(latent_dim):
     with pytest.raises(UserError, match=f"latent-dim={latent_dim}: give a whole number above 0"):
         replace(ORACLE.model(), latent_dim=latent_dim)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"params": TrainState({}, None, jnp.zeros(()), jax.random.key(0))},
+            "params of type TrainState: give what Model",
+        ),
+        ({"params": {}}, "params of type dict: give what Model.init makes; of a state that fit returns, state.params"),
+        ({"key": 0}, r"key=0: give a PRNG key, such as jax.random.key\(0\)"),
+        ({"samples": 0}, "samples=0: give at least 1"),
+    ],
+)
+def test_generate_refuses_what_are_no_parameters_no_key_and_no_sample(arguments, message):
+    model = ORACLE.model()
+    right = {"params": model.init(jax.random.key(0)), "key": jax.random.key(1)}
+    with pytest.raises(UserError, match=message):
+        model.generate(**{**right, **arguments})
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("encoder", [ConvEncoder((4,), hidden=8), nn.Dense("8")], ids=["shape", "mistyped"])  # pyright: ignore[reportArgumentType]
+def test_a_network_that_cannot_read_its_modality_is_told_in_one_line(encoder):
+    modality = Modality("a", (3,), encoder, MLPDecoder((3,)))
+    with pytest.raises(UserError, match=r"a: its encoder does not take arrays of shape \(1, 3\): ...") as caught:
+        Model((modality,), 2).init(jax.random.key(0))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_of_fewer_classes_than_its_decoder_is_refused():
+    answers = Modality("answers", (12,), MLPEncoder((8,), categories=3), MLPDecoder((12, 5), (8,)), "categorical")
+    with pytest.raises(UserError, match="answers: its encoder knows categories=3 classes, its decoder 5"):
+        Model((answers,), 2).init(jax.random.key(0))
 
 
 def test_unknown_likelihood_is_refused():

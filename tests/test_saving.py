@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from mmvae_jax import Modality, Model, UserError, load, save
+from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.networks.conv import ConvDecoder, ConvDecoder1D, ConvEncoder, ConvEncoder1D
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
+from mmvae_jax.registration import register
 
 
 class Narrow(nn.Module):
@@ -107,6 +109,18 @@ def test_fields_newer_than_the_file_have_their_defaults(tmp_path: Path):
     wrong = replace(own_model(), modalities=(replace(own_model().modalities[0], nan_missing=True),))
     with pytest.raises(UserError, match="nan_missing is False where it was saved, True here"):
         load(tmp_path, wrong)
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_fusion_of_ones_own_is_registered_before_load(tmp_path: Path):
+    register("own", FUSIONS["moe"])
+    modality = Modality("a", (2,), MLPEncoder(()), MLPDecoder((2,), ()))
+    model = Model((modality,), 2, "own")
+    save(tmp_path, model, model.init(jax.random.key(0)))
+    assert load(tmp_path)[0] == model
+    del FUSIONS["own"]
+    with pytest.raises(UserError, match="unknown fusion 'own': .*; if it is your own, import the file that registers"):
+        load(tmp_path)
 
 
 def test_a_name_of_the_librarys_does_not_make_a_class_the_librarys(tmp_path: Path):

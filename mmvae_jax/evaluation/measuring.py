@@ -18,6 +18,7 @@ from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.evaluation.context import Context
 from mmvae_jax.evaluation.metrics import METRICS, Metric, Values
 from mmvae_jax.evaluation.settings import EvaluationSettings
+from mmvae_jax.inputs import check_key, check_params
 from mmvae_jax.model import Model, Params
 
 Metrics = dict[str, float]
@@ -51,8 +52,10 @@ def evaluate(
       `standard_error/<name>` of each.
 
     Raises:
-      UserError: no complete test tuple, or arrays that do not fit the model.
+      UserError: no complete test tuple, arrays that do not fit the model, or what are no parameters or no key.
     """
+    check_params(params)
+    check_key(key)
     dataset = data if isinstance(data, Dataset) else _as_dataset(model, data)
     return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
 

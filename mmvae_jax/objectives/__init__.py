@@ -1,7 +1,10 @@
 """Objectives: `OBJECTIVES` maps a name to a row with the loss and what it needs; to add an objective, add a row."""
 
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import Any, get_args
+
+import jax
+import numpy as np
 
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.fusion import FUSIONS, Kind
@@ -36,6 +39,18 @@ class Objective:
     needs_pairs: bool = False
     needs_private: bool = False
     needs_closed_kl: bool = True
+
+    def __call__(self, *arguments: Any) -> Loss:
+        """The loss and its terms.
+
+        Raises:
+          UserError: they are something else than a number and a dict of numbers.
+        """
+        match found := self.loss(*arguments):
+            case value, {**terms} if all(np.shape(each) == () for each in (value, *terms.values())):
+                return value, terms
+        shapes = jax.tree.map(np.shape, found)
+        raise UserError(f"{self.summary}: loss returned {shapes}: give a number and a dict of numbers, its terms")
 
 
 _IMPORTANCE = ("importance_samples", "samples_at_once")

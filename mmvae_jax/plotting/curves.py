@@ -189,7 +189,7 @@ def draw_chance(axes: Axes, prefix: str, metrics: Sequence[Mapping[str, float]])
     """
     if not METRICS[prefix].guessed:
         return
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-0.03, 1.03)  # 0 to 1, with room for the markers there
     for classes in {each["data/classes"] for each in metrics if "data/classes" in each}:
         axes.axhline(1 / classes, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
         place = {"xy": (1, 1 / classes), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}

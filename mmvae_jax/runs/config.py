@@ -62,12 +62,13 @@ class Config(Generic[Own]):
       own: what only this experiment has.
       model_name: a model of the papers, which sets fusion, objective and their options (--list-models shows all);
         further flags still override it. Without it --fusion and --objective choose.
-      preset: quick (small networks, minutes on two CPU cores) or paper (the published settings); sets every default.
-      data: embedded (ships with a dependency), tfds (downloads the full data set), or a folder: a data root with one
-        subfolder a data set, or the data set's own.
+      preset: sets every default. Of the library's experiments: quick (small networks, minutes on two CPU cores) or
+        paper (the published settings).
+      data: embedded (ships with a dependency, or is made), tfds (downloads the full data set), or a folder: a data root
+        with one subfolder a data set, or the data set's own. Refused where an experiment reads no files.
       streaming: read training tuples from files when a step needs them: on, off, or auto, which does so where they
-        would take over a quarter of the memory. Of the data sets here a PolyMNIST release can be streamed; its tuples
-        and their order are the same.
+        would take over a quarter of the memory and the data set can be read so, as a release of PolyMNIST can; its
+        tuples and their order are the same.
       out: the run's folder; default runs/<experiment>/<fusion or model>-seed<seed>.
       cache: folder of trained classifiers and compiled programs, shared by runs; the latter are kept where JAX's
         variable JAX_COMPILATION_CACHE_DIR says, if that is set.

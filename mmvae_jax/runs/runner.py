@@ -87,6 +87,7 @@ class Experiment(Generic[Own]):
       load: configuration -> data set.
       modalities: (configuration, data set) -> the model's modalities.
       published: published numbers of models, in the tables and figures of reports and comparisons.
+      reads_data: whether `load` reads the configuration's `data`; where it does not, `--data` is refused.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Experiment(Generic[Own]):
     load: Callable[[Config[Own]], Dataset]
     modalities: Callable[[Config[Own], Dataset], tuple[Modality, ...]]
     published: tuple[Published, ...] = ()
+    reads_data: bool = False
 
 
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +124,8 @@ class Prepared(NamedTuple):
 
 def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
     """Data, model and a fresh training state."""
+    if not experiment.reads_data and config.data != Config.data:
+        raise UserError(f"data={config.data}: {experiment.name} reads no files, its data are made: leave --data out")
     dataset = experiment.load(config)
     if config.streaming == "on" and not isinstance(dataset.train, Streamed):
         raise UserError(

@@ -70,7 +70,7 @@ def test_a_run_reports_every_attribute_and_all_together(tmp_path):
         ("--level=6", "level=6: give a level from 1 to 5"),
         ("--size=4", "size=4: give at least 16"),
         ("--train-tuples=0", "train-tuples=0: give at least 1"),
-        ("--data=somewhere", "data=somewhere: shapes and captions are drawn, not read: leave --data out"),
+        ("--data=somewhere", "data=somewhere: shape_captions reads no files, its data are made: leave --data out"),
     ],
 )
 def test_mistakes_are_told_in_one_line(argument, said, tmp_path, capsys):
