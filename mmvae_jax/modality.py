@@ -97,9 +97,7 @@ class Modality:
 
         Missing elements are 0.
         """
-        if self.discrete:
-            return x
-        x = x.astype(jnp.float32) / 255 if self.pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
+        x = in_units(x, self.pixels, self.discrete)
         return jnp.where(jnp.isnan(x), 0.0, x) if self.nan_missing else x
 
     def encoder_input(self, x: Num[Array, "*B"]) -> Num[Array, "*B"]:
@@ -113,6 +111,13 @@ class Modality:
             raise UserError(f"{self.name}: scale is a {given}: give a number, or a tuple of one a feature {self.shape}")
         if not np.all(values > 0):
             raise UserError(f"{self.name}: scale={self.scale}: give numbers above 0")
+
+
+def in_units(x: Num[Array, "*B"], pixels: bool, discrete: bool) -> Num[Array, "*B"]:
+    """Class indices as they are, uint8 that are pixels in 0..1, all else as floats; see `Modality.in_units`."""
+    if discrete:
+        return x
+    return x.astype(jnp.float32) / 255 if pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
 
 def _hashable(value: Any) -> bool:

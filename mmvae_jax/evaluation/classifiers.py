@@ -19,6 +19,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.chunks import chunks
 from mmvae_jax.evaluation.classifier_networks import NEVER, AttributeHeads, default_network
 from mmvae_jax.evaluation.parameter_cache import Report, cache_path, load_parameters, save_parameters
+from mmvae_jax.modality import in_units
 
 MAX_ROUND = 8192
 MAX_CLASSIFIED = 512
@@ -127,7 +128,7 @@ def trained_classifiers(
     symbols = integers if symbols is None else symbols
     kinds = {}
     for name in dataset.modalities:
-        x = _in_units(sample[name], name in pixels, name in symbols)
+        x = in_units(sample[name], name in pixels, name in symbols)
         network = networks.get(name) or default_network(x, sum(attributes) or dataset.num_classes, settings.dropout)
         module = AttributeHeads(network, attributes) if attributes else network
         kinds[name] = _Kind(module, name in pixels, name in symbols)
@@ -155,14 +156,7 @@ class _Kind(NamedTuple):
     symbols: bool
 
     def in_units(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
-        return _in_units(x, self.pixels, self.symbols)
-
-
-def _in_units(x: Num[Array, "..."], pixels: bool, symbols: bool) -> Num[Array, "..."]:
-    """As `Modality.in_units`."""
-    if symbols:
-        return x
-    return x.astype(jnp.float32) / 255 if pixels and x.dtype == jnp.uint8 else x.astype(jnp.float32)
+        return in_units(x, self.pixels, self.symbols)
 
 
 def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T *A"]:
