@@ -19,6 +19,7 @@ from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
 TEXT, VECTORS = celeba_text.EXPERIMENT, celeba_attributes.EXPERIMENT
+MEASURED = ("average_precision", "FD", "probe", "coherence", "classifier")
 TINY = [
     "--size", "16", "--train-faces", "60", "--test-faces", "40", "--widths", "4", "--latent-dim", "4", "--batch-size",
     "16", "--steps", "2", "--log-likelihood-samples", "2", "--log-likelihood-examples", "4", "--probe-train-examples",
@@ -45,7 +46,7 @@ def test_settings_of_the_papers():
 
 @pytest.mark.parametrize("split", [False, True])
 def test_attributes_are_one_modality_or_eighteen_and_modalities_are_dropped(split):
-    flags = ["--split-attributes"] if split else []
+    flags = ["--split-attributes", "--model=mvae"] if split else []
     own = config(VECTORS, "--train-faces=300", "--test-faces=5", "--size=16", "--drop=0.9", *flags)
     dataset = VECTORS.load(own)
     model = replace(own.architecture, modalities=VECTORS.modalities(own, dataset))
