@@ -292,7 +292,9 @@ def test_two_processes_of_two_devices_train_and_measure_what_one_does(tmp_path):
     metrics = {}
     for processes, devices in ((1, 1), (2, 2)):
         out = tmp_path / str(processes)
-        run = Run(processes, ["-c", POLYMNIST], *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices)
+        run = Run(
+            processes, ["-c", POLYMNIST], *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices
+        )
         assert run.end() == 0, run.said
         assert (out / "report.html").is_file() and last_step(out) == 400
         metrics[processes] = json.loads((out / "metrics.json").read_text())
