@@ -39,7 +39,7 @@ def test_networks_fit_every_view():
 @pytest.mark.slow
 def test_a_run_reports_and_draws_every_task(tmp_path):
     out = tmp_path / "run"
-    assert main(EXPERIMENT, [*TINY, "--model=mvae", f"--out={out}", f"--cache={tmp_path / 'cache'}"]) == 0
+    assert main(EXPERIMENT, [*TINY, "--fusion=poe", f"--out={out}", f"--cache={tmp_path / 'cache'}"]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     tasks = {"colourisation", "edge detection", "inpainting", "mask", "watermark removal"}
     assert set(labelled(metrics, "task/error")) == set(labelled(metrics, "task/guess")) == tasks

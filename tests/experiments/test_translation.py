@@ -48,7 +48,7 @@ def test_paper_preset_and_networks_have_the_sizes_of_multimnists_strings():
 @pytest.mark.slow
 def test_a_run_reports_bleu_both_ways_of_what_it_is_called(tmp_path):
     out = tmp_path / "run"
-    arguments = ["--model=mvae", "--supervision=0.5", f"--out={out}", f"--cache={tmp_path / 'cache'}"]
+    arguments = ["--fusion=poe", "--supervision=0.5", f"--out={out}", f"--cache={tmp_path / 'cache'}"]
     assert main(EXPERIMENT, [*TINY, *arguments]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     names = ("en_numbers", "vi_numbers")
