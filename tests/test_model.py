@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmvae_jax import subsets
+from mmvae_jax import Training, fit, save, subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import evaluate
 from mmvae_jax.fusion import FUSIONS, PriorExpert
 from mmvae_jax.laplace import Laplace
 from mmvae_jax.likelihoods import LIKELIHOODS, Likelihood
@@ -275,6 +276,35 @@ def test_generate_refuses_what_are_no_parameters_no_key_and_no_sample(arguments,
     right = {"params": model.init(jax.random.key(0)), "key": jax.random.key(1)}
     with pytest.raises(UserError, match=message):
         model.generate(**{**right, **arguments})
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, state, folder: model.infer(state, DATA),
+        lambda model, state, folder: save(folder, model, state),
+        lambda model, state, folder: evaluate(model, state, DATA.x, jax.random.key(0), cache_dir=folder),
+    ],
+    ids=["infer", "save", "evaluate"],
+)
+def test_a_state_is_no_parameters(call, tmp_path):
+    state = TrainState({}, None, jnp.zeros(()), jax.random.key(0))
+    with pytest.raises(UserError, match="params of type TrainState: .*state.params"):
+        call(ORACLE.model(), state, tmp_path)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_number_is_no_key():
+    model = ORACLE.model()
+    params = model.init(jax.random.key(0))
+    for call in (
+        lambda: model.init(0),  # pyright: ignore[reportArgumentType]
+        lambda: fit(model, DATA.x, Training(steps=1, batch_size=2), key=0),  # pyright: ignore[reportArgumentType]
+        lambda: evaluate(model, params, DATA.x, 0),  # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(UserError, match=r"key=0: give a PRNG key, such as jax.random.key\(0\)"):
+            call()
 
 
 @pytest.mark.usefixtures("unchecked")
