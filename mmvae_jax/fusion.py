@@ -286,7 +286,6 @@ def get_fusion(
     if len(names) < chosen.min_modalities:
         raise UserError(f"fusion {name} with {len(names)} modality: it needs at least {chosen.min_modalities}; use poe")
     if prior_expert is not None:
-        check_choice(prior_expert, get_args(PriorExpert), "prior-expert")
         chosen = replace(chosen, prior_expert=prior_expert)
     if (chosen_subsets or empty_subset) and chosen.networks is not _one_each:
         option = f"subsets={chosen_subsets}" if chosen_subsets else "empty-subset"
