@@ -4,11 +4,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 
+import jaxlib
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Where libtpu is installed it would ask which TPU this is.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 # Compiling takes most of the time: with few optimisations it takes half, here and in processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if jaxlib.version.__version_info__ < (0, 12):  # with the older emitters of loops it takes less than half of that
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # What several tests compile, in this process, pytest's workers or one that a test starts, is compiled once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="compiled-")  # goes with the process that made it, the last to end
