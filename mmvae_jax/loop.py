@@ -144,7 +144,8 @@ def fit(
       presence: with a dict, which modalities of which sample were observed, [N, M]; default all.
       state: where to go on from (a restored checkpoint); it is donated.
       after: called after every dispatch with the state (valid until it returns) and the progress; true stops training.
-      steps_per_dispatch: steps between two looks at the host; no influence on the result.
+      steps_per_dispatch: steps between two looks at the host; no influence on the result, but for rounding where
+        data are streamed.
       validation: held-out tuples, or a `Validation` with more to say of them. After every epoch the objective's loss on
         them, in nats a tuple, is among the progress's terms, `validation_loss`.
       show: a progress bar on stderr; default where that is a terminal.
