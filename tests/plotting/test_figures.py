@@ -44,7 +44,7 @@ def modality(name):
     return Modality(
         name,
         SHAPES[name],
-        MLPEncoder((4,)),
+        MLPEncoder((4,), CATEGORIES.get(name, 0)),
         Constant(output),
         likelihood,
         pixels=name in ("colour", "grey"),
