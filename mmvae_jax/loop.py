@@ -22,6 +22,8 @@ from mmvae_jax.validation import Validation, Watch
 
 # Tuples of a streamed split that are looked at before training.
 _LOOKED_AT = 64
+# Without this analysis XLA's CPU compiler copies both of Adam's moments in every step.
+CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 class Progress(NamedTuple):
@@ -112,9 +114,7 @@ def make_stretch(
 
 def in_place(function: Callable) -> jax.stages.Wrapped:
     """The function compiled so that its result takes the place of its first argument, a state, which is donated."""
-    # Without this analysis XLA's CPU compiler copies both of Adam's moments in every step.
-    cpu = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    return jax.jit(function, donate_argnums=0, compiler_options=cpu if platform() == "cpu" else None)
+    return jax.jit(function, donate_argnums=0, compiler_options=CPU_OPTIONS if platform() == "cpu" else None)
 
 
 def slow_in_loops(lowered: jax.stages.Lowered) -> bool:

@@ -3,6 +3,8 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import jaxlib
 
@@ -11,7 +13,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 # Compiling takes most of the time: with few optimisations it takes half, here and in processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if jaxlib.version.__version_info__ < (0, 12):  # with the older emitters of loops it takes less than half of that
+OLDER_EMITTERS = jaxlib.version.__version_info__ < (0, 12)
+if OLDER_EMITTERS:  # of loops: with them it takes less than half of that
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # What several tests compile, in this process, pytest's workers or one that a test starts, is compiled once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -29,6 +32,7 @@ import tests.typecheck  # noqa: E402, F401
 # Types and shapes of all arguments and results are checked against the annotations.
 jaxtyping.install_import_hook("mmvae_jax", "tests.typecheck.checked")
 
+from mmvae_jax import loop  # noqa: E402
 from tests.by_hand import fix_noise, noise  # noqa: E402
 
 
@@ -45,16 +49,22 @@ def forget() -> Iterator[None]:
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def newer_emitters() -> Iterator[None]:
+    """Training compiled by XLA's newer emitters, as users' is: where two programs are to round alike."""
+    with patch.dict(loop.CPU_OPTIONS, {"xla_cpu_use_fusion_emitters": True} if OLDER_EMITTERS else {}):
+        yield
+
+
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What a test registers is gone afterwards."""
     from mmvae_jax.registration import TABLES
 
-    before = [(table, dict(table)) for table in TABLES.values()]
-    yield
-    for table, rows in before:
-        table.clear()
-        table.update(rows)
+    with ExitStack() as kept:
+        for table in TABLES.values():
+            kept.enter_context(patch.dict(table))
+        yield
 
 
 @pytest.fixture

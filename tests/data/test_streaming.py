@@ -119,7 +119,7 @@ def test_auto_streams_what_would_take_much_of_the_memory():
 
 
 @pytest.mark.parametrize("kinds", [KINDS[name] for name in ("image-vector-label", "grid-string", "counts")])
-def test_training_is_that_on_the_device_and_resumes_bit_for_bit(kinds):
+def test_training_is_that_on_the_device_and_resumes_bit_for_bit(kinds, newer_emitters):
     x, label = data(kinds, 24), np.zeros(24, int)
     on_device, split = fixed_split(x, label), streamed_split(Rows(x, label), tuple(x), b"toy")
     toy, training = model("mopoe", kinds), Training(steps=8, batch_size=BATCH)
@@ -134,8 +134,7 @@ def test_training_is_that_on_the_device_and_resumes_bit_for_bit(kinds):
 
     fit(toy, split, training, after=stop, steps_per_dispatch=2)
     assert int(kept[-1].step) == 5
-    assert_same(plain(fit(toy, split, training, state=kept[-1], steps_per_dispatch=2)), streamed)
-    assert_close(plain(fit(toy, split, training, steps_per_dispatch=3)), streamed)
+    assert_same(plain(fit(toy, split, training, state=kept[-1], steps_per_dispatch=3)), streamed)
 
 
 def assert_close(a, b) -> None:

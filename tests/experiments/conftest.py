@@ -1,6 +1,7 @@
 """What every experiment's tests share."""
 
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 
@@ -13,10 +14,8 @@ def measured(request: pytest.FixtureRequest) -> Iterator[None]:
 
     To compile the others takes most of a tiny run's time; tests/runs has them all.
     """
-    everything = dict(METRICS)
-    for name in everything:
-        if not name.startswith(getattr(request.module, "MEASURED", "")):
-            del METRICS[name]
-    yield
-    METRICS.clear()  # updated only, the table would come back in another order
-    METRICS.update(everything)
+    with patch.dict(METRICS):
+        for name in list(METRICS):
+            if not name.startswith(getattr(request.module, "MEASURED", "")):
+                del METRICS[name]
+        yield
