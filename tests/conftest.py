@@ -37,9 +37,12 @@ from tests.by_hand import fix_noise, noise  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that train something come first, so that no worker is left with a long one when the others have ended."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Modules that train something come first, so that no worker is left with a long one when the others have ended.
+
+    Those marked alone come last: by then the other workers have ended.
+    """
+    slow, alone = ({item.path for item in items if item.get_closest_marker(marker)} for marker in ("slow", "alone"))
+    items.sort(key=lambda item: (item.path in alone, item.path not in slow))
 
 
 @pytest.fixture(scope="module", autouse=True)

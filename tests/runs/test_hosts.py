@@ -1,12 +1,10 @@
 """Several processes as one run, for real on this machine: they find each other, agree, compute the same, and end."""
 
-import json
 import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +21,8 @@ from mmvae_jax.rollcall import call_roll
 from mmvae_jax.runs import load_run
 from mmvae_jax.runs.launch import main as launch
 from tests.runs.own_experiment import EXPERIMENT
+from tests.runs.processes import Run, last_step
 
-ROOT = Path(__file__).parents[2]
 OWN = Path(__file__).with_name("own_experiment.py")
 JAX = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1"}
 
@@ -149,45 +147,6 @@ def test_a_mistaken_launch_is_one_line(arguments, line, capfd):
     assert err.startswith(f"error: {line}") and err.count("\n") == 1
 
 
-class Run:
-    """A run of several processes, started by the launcher, and what it prints."""
-
-    def __init__(self, processes: int, program: Sequence[str | Path], *flags: str, devices: int = 1):
-        launcher = [
-            sys.executable,
-            "-m",
-            "experiments.launch",
-            f"--processes={processes}",
-            f"--devices={devices}",
-            "--",
-        ]
-        command = [*launcher, sys.executable, *map(str, program), *flags]
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-        self.said = ""
-
-    def wait_for(self, words: str) -> None:
-        assert self.process.stderr is not None
-        while words not in self.said:
-            line = self.process.stderr.readline()
-            assert line, f"ended without {words!r}: {self.said}"
-            self.said += line
-
-    def worker(self, number: int) -> int:
-        """The id of one of its processes."""
-        ids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        place = f"JAX_PROCESS_ID={number}".encode()
-        return next(int(i) for i in ids if place in Path(f"/proc/{i}/environ").read_bytes().split(b"\0"))
-
-    def end(self) -> int:
-        self.said += self.process.communicate()[1]
-        return self.process.returncode
-
-
-def last_step(out: Path) -> int:
-    return max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal())
-
-
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_a_lost_one_ends_all(tmp_path):
     out, cache = tmp_path / "run", f"--cache={tmp_path / 'cache'}"
@@ -264,53 +223,3 @@ def test_what_four_processes_saved_any_number_of_devices_goes_on_with(tmp_path):
         shutil.copytree(tmp_path / "four", tmp_path / str(devices))
         found = train(str(devices), 80, processes=1, devices=devices, resumed=True)
         np.testing.assert_allclose(found, uninterrupted, rtol=1e-5, atol=1e-5)
-
-
-# PolyMNIST without what takes long and is not of several processes: figures, which the first draws alone as ever, and
-# distances of pictures.
-POLYMNIST = """
-import sys
-from experiments.polymnist import EXPERIMENT
-from mmvae_jax.evaluation import METRICS
-from mmvae_jax.runs import main, runner
-
-runner.draw_all = lambda *_: []
-for name in [name for name in METRICS if name.startswith(("FD", "precision", "recall"))]:
-    del METRICS[name]
-sys.exit(main(EXPERIMENT))
-"""
-# A small learning rate: at a large one Adam turns the rounding of sums in another order into another run.
-SHORT = [
-    "--steps=400", "--batch-size=32", "--learning-rate=3e-5", "--widths", "8", "--hidden=32", "--latent-dim=16",
-    "--test-examples=100", "--probe-train-examples=100", "--joint-samples=200", "--log-likelihood-examples=32",
-    "--log-likelihood-samples=10", "--classifier.steps=200",
-]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_two_processes_of_two_devices_train_and_measure_what_one_does(tmp_path):
-    metrics = {}
-    for processes, devices in ((1, 1), (2, 2)):
-        out = tmp_path / str(processes)
-        run = Run(
-            processes, ["-c", POLYMNIST], *SHORT, f"--out={out}", f"--cache={tmp_path / 'cache'}", devices=devices
-        )
-        assert run.end() == 0, run.said
-        assert (out / "report.html").is_file() and last_step(out) == 400
-        metrics[processes] = json.loads((out / "metrics.json").read_text())
-    assert metrics[1].keys() == metrics[2].keys()
-    apart = {
-        name: (one, metrics[2][name]) for name, one in metrics[1].items() if not agree(name, one, metrics[2][name])
-    }
-    assert not apart
-
-
-def agree(name: str, one: float, two: float) -> bool:
-    """Whether a metric of one process and one of two are the same but for the rounding of sums in another order."""
-    if name.startswith(("train/", "standard_error/", "log_likelihood/ess")):
-        return True
-    return (
-        two == pytest.approx(one, rel=2e-3)
-        if name.startswith("log_likelihood")
-        else two == pytest.approx(one, abs=0.01)
-    )
