@@ -21,7 +21,7 @@ from mmvae_jax.model import Latents, Model, Params
 from mmvae_jax.plotting.curves import learning_curve_figure, loss_figure, metrics_figure, shown_metrics
 from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
-from mmvae_jax.plotting.style import FAINT, FigureFormat, save
+from mmvae_jax.plotting.style import FigureFormat, save
 from mmvae_jax.priors import Density
 from mmvae_jax.symbols import symbols_to_text
 
@@ -251,9 +251,8 @@ def draw_all(
             model, params, keys[2], batch, others[:n], target
         )
     for name, task in context.dataset.tasks.items():
-        title = name.capitalize()
-        figures[f"task_{name.replace(' ', '_')}"] = lambda task=task, title=title: task_figure(
-            model, params, keys[4], batch, task, title
+        figures[f"task_{name.replace(' ', '_')}"] = lambda task=task, name=name: task_figure(
+            model, params, keys[4], batch, task, name.capitalize()
         )
     if sentences := context.dataset.sentences:
         figures["translations"] = lambda: translations_figure(model, params, keys[2], batch, sentences)
@@ -271,11 +270,9 @@ def draw_all(
     paths = []
     for name, draw in figures.items():
         figure = draw()
-        top = 1 - 0.08 / figure.get_figheight()
-        figure.suptitle(title, x=0.995, y=top, ha="right", va="top", fontsize=7.5, color=FAINT)
         paths.append(folder / f"{name}.png")
         for kind in dict.fromkeys(("png", figure_format)):
-            save(figure, folder / f"{name}.{kind}")
+            save(figure, folder / f"{name}.{kind}", title)
     return paths
 
 

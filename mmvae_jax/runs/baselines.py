@@ -16,6 +16,7 @@ from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.evaluation.comparison import SPREAD, markdown_table
 from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.plotting.curves import levels_figure
+from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import Parser, grouped, read_run
 from mmvae_jax.runs.config import Config
@@ -70,7 +71,7 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
     print(f"\n{SPREAD}")
     with writing(folder / "accuracy.png"):
         title = f"{first.modalities[0]}: label told from the image"
-        levels_figure(curves, title, "accuracy").savefig(folder / "accuracy.png")
+        save(levels_figure(curves, title, "accuracy"), folder / "accuracy.png", experiment.name)
     print(f"wrote {folder}/accuracy.json and accuracy.png")
 
 

@@ -20,8 +20,9 @@ from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.finished import Run
+from mmvae_jax.runs.finished import Run, experiments
 from mmvae_jax.runs.folder import flat_settings
+from mmvae_jax.runs.origin import read_origin
 from mmvae_jax.runs.report import model_label
 from mmvae_jax.runs.results import write_results
 
@@ -63,7 +64,7 @@ def _compare(arguments: Sequence[str] | None) -> None:
         write_results(parsed.markdown, grouped_runs(runs), command, compare(groups))
         print(f"wrote {parsed.markdown} and {parsed.markdown.with_suffix('')}/")
         return
-    _save_figure(groups, parsed.out)
+    _save_figure(groups, parsed.out, experiments(runs))
     print(f"wrote {parsed.out}")
 
 
@@ -80,7 +81,8 @@ def read_run(folder: Path) -> Run:
     if bad:
         raise UserError(f"{folder / 'metrics.json'}: {bad[0]} is no number; evaluate the run again with --eval-only")
     settings = flat_settings({name: value for name, value in config.items() if name not in _ASIDE})
-    return Run(settings, model_label(config), metrics, config, folder)
+    experiment = read_origin(folder).get("experiment", "")
+    return Run(settings, model_label(config), metrics, config, folder, experiment)
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -128,10 +130,10 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
     return f"{run.label} ({details})"
 
 
-def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path, of: str) -> None:
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out={path}: name a .png, .pdf or .svg file")
     try:
-        save(metrics_figure(groups), path)
+        save(metrics_figure(groups), path, of)
     except OSError as error:
         raise UserError(f"--out={path} cannot be written: {error.strerror}") from None

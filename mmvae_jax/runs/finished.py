@@ -1,5 +1,6 @@
 """What the folder of a finished run says of it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ class Run(NamedTuple):
       metrics: of `metrics.json`.
       config: of `config.json`.
       folder: of the run.
+      experiment: its name, where `run.json` has it.
     """
 
     settings: dict[str, Any]
@@ -20,3 +22,9 @@ class Run(NamedTuple):
     metrics: dict[str, float]
     config: dict[str, Any]
     folder: Path
+    experiment: str = ""
+
+
+def experiments(runs: Iterable[Run]) -> str:
+    """The names of the runs' experiments, for a picture of them."""
+    return ", ".join(dict.fromkeys(run.experiment for run in runs if run.experiment))

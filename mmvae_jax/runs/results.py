@@ -18,8 +18,9 @@ from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.plotting.curves import learning_curve_figure, metrics_figure, single_figure
+from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.curve import Points, read_curve
-from mmvae_jax.runs.finished import Run
+from mmvae_jax.runs.finished import Run, experiments
 from mmvae_jax.runs.folder import write_whole
 from mmvae_jax.runs.origin import published_of, read_origin
 
@@ -108,17 +109,18 @@ def _metrics(groups: Groups) -> dict[str, list[Mapping[str, float]]]:
 def _draw(folder: Path, groups: Groups, published: Mapping[str, Sequence[Published]]) -> dict[str, list[str]]:
     """Heading -> Markdown images of what is drawn or copied."""
     metrics, shown = _metrics(groups), {}
+    of = experiments(source.run for several in groups.values() for source in several)
 
-    def save(figure: Figure, name: str, caption: str) -> str:
-        figure.savefig(folder / f"{name}.png")
+    def draw(figure: Figure, name: str, caption: str) -> str:
+        save(figure, folder / f"{name}.png", of)
         return f"![{caption}]({folder.name}/{name}.png)"
 
-    shown["Figures"] = [save(metrics_figure(metrics, published), "metrics", "metrics against the number of inputs")]
+    shown["Figures"] = [draw(metrics_figure(metrics, published), "metrics", "metrics against the number of inputs")]
     if any(_JOINT in each for several in metrics.values() for each in several):
-        shown["Figures"].append(save(single_figure(metrics, _JOINT, published), "joint_coherence", "joint coherence"))
+        shown["Figures"].append(draw(single_figure(metrics, _JOINT, published), "joint_coherence", "joint coherence"))
     shown["Learning curves"] = [
         f"{label}:\n\n"
-        + save(learning_curve_figure(points, last), f"{name}-learning_curve", f"learning curve of {name}")
+        + draw(learning_curve_figure(points, last), f"{name}-learning_curve", f"learning curve of {name}")
         for label, several in groups.items()
         for name, points, last in [(s.name, s.points, s.run.metrics) for s in several if s.points][:1]
     ]

@@ -12,10 +12,12 @@ from urllib.parse import quote
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
+from mmvae_jax.plotting.style import save
 from mmvae_jax.plotting.tradeoff import tradeoff_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings
+from mmvae_jax.runs.finished import experiments
 from mmvae_jax.runs.folder import held, prepare_folder, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
 from mmvae_jax.runs.runner import Experiment, finished
@@ -158,7 +160,7 @@ def conclude(runs: Sequence[tuple[Path, Mapping[str, str]]], folder: Path) -> No
     for name, figure in figures.items():
         if figure is not None:
             with writing(folder / name):
-                figure.savefig(folder / name)
+                save(figure, folder / name, experiments(read.values()))
     names = ["comparison.md", *(name for name, figure in figures.items() if figure is not None)]
     print(f"wrote {', '.join(names)} in {folder}")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -59,6 +60,14 @@ def test_table_and_figure_of_seeds_and_models(tmp_path, capsys):
         ["Joint coherence", "0.250 ± 0.014", "-0.050 ± 0.004"],
     ]
     assert min(Image.open(out).size) > 300
+
+
+def test_the_figure_names_the_experiments(tmp_path):
+    runs = [write_run(tmp_path / name, fusion) for name, fusion in (("a", "poe"), ("b", "moe"), ("c", "mopoe"))]
+    for run, experiment in zip(runs, ("polymnist", "mnist_svhn", "polymnist"), strict=True):
+        Path(run, "run.json").write_text(json.dumps({"experiment": experiment}))
+    assert compare.main([*runs, "--out", str(tmp_path / "figure.svg")]) == 0
+    assert "<!-- polymnist, mnist_svhn -->" in (tmp_path / "figure.svg").read_text()
 
 
 def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
