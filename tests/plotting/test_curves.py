@@ -29,6 +29,15 @@ def test_curves_are_the_mean_and_deviation_over_runs():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "standard deviation over runs"]
 
 
+@pytest.mark.parametrize("label", ["poe", "mopoe (" + ", ".join(f"a_setting {n}" for n in range(20)) + ")"])
+def test_the_legend_stays_within_the_figure(label):
+    run = {f"probe/by_size/{n}": 0.1 * n for n in (1, 2)}
+    figure = metrics_figure({f"{label} {i}": [run, run] for i in range(6)})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert figure.bbox.containsx(legend.get_window_extent().x0) and figure.bbox.containsx(legend.get_window_extent().x1)
+
+
 def test_a_lone_run_shows_its_subsets_too():
     metrics = {"coherence/conditional/by_size/1": 0.5, "coherence/conditional/m0->m1": 0.4}
     metrics |= {"coherence/conditional/m0+m2->m1": 0.6}
