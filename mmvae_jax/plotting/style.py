@@ -5,6 +5,7 @@ from typing import Any, Literal
 from etils import epath
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 FigureFormat = Literal["png", "pdf", "svg"]
 
@@ -25,8 +26,10 @@ def save(figure: Figure, path: epath.PathLike, of: str = "") -> None:
       path: of the file.
       of: which runs it shows, in its upper right corner.
     """
-    top = 1 - 0.08 / figure.get_figheight()
-    figure.suptitle(of, x=0.995, y=top, ha="right", va="top", fontsize=7.5, color=FAINT)
+    inch = 1 / figure.get_figheight()
+    figure.suptitle(of, x=0.995, y=1 - 0.08 * inch, ha="right", va="top", fontsize=7.5, color=FAINT)
+    if of and isinstance(layout := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        layout.set(rect=(0, 0, 1, 1 - 0.2 * inch))  # titles of panels below it
     path = epath.Path(path)
     kind = path.suffix[1:].lower()
     options = {"format": kind, "metadata": _UNDATED[kind]} if kind in _UNDATED else {}

@@ -12,6 +12,7 @@ from mmvae_jax.plotting.curves import (
     metrics_figure,
     single_figure,
 )
+from mmvae_jax.plotting.style import save
 
 
 def test_curves_are_the_mean_and_deviation_over_runs():
@@ -36,6 +37,14 @@ def test_the_legend_stays_within_the_figure(label):
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert figure.bbox.containsx(legend.get_window_extent().x0) and figure.bbox.containsx(legend.get_window_extent().x1)
+
+
+def test_what_a_picture_is_of_stands_above_the_titles_of_its_panels(tmp_path):
+    figure = metrics_figure({"": [{f"{prefix}/by_size/1": 0.5 for prefix in METRICS}]})
+    save(figure, tmp_path / "metrics.png", "polymnist, mopoe, seed 0")
+    titles = [axes.title.get_window_extent().y1 for axes in figure.axes]
+    (corner,) = figure.texts
+    assert corner.get_text() == "polymnist, mopoe, seed 0" and corner.get_window_extent().y0 > max(titles)
 
 
 def test_a_lone_run_shows_its_subsets_too():
