@@ -143,10 +143,12 @@ def _name(prefix: str, label: str) -> str:
 
 
 def _line(prefix: str, metric: Metric, metrics: Metrics) -> str:
-    """The values by number of inputs, or else their mean."""
+    """The values by number of inputs, which are named where some are left out, or else their mean."""
     sizes, labels = by_size(metrics, prefix), labelled(metrics, prefix)
     shown = sizes or {"": np.mean(list(labels.values()))}
     how = ", by number of inputs" if sizes else ", mean" if len(labels) > 1 else ""
+    if [*sizes] != [*range(1, len(sizes) + 1)]:
+        how += f" ({', '.join(map(str, sizes))})"
     return f"{metric.title}{how}: {' '.join(f'{value:.4g}' for value in shown.values())}"
 
 

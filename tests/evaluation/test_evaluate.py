@@ -1,6 +1,7 @@
 """`evaluate`: the names of its metrics, how they are averaged, and that equal keys give equal numbers."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +158,18 @@ def test_targets_of_a_subset_count_as_one(monkeypatch):
     assert measure(context())["mine/by_size/1"] == 0.5
 
 
+def test_numbers_of_inputs_are_told_where_some_are_left_out(monkeypatch):
+    row = partial(Metric, title="Mine", unit="units", by_size=True)
+    every, some = ({each: np.ones(4) for each in labels} for labels in (("m0", "m0+m1"), ("m0", "m0+m1+m2")))
+    only(monkeypatch, every=row(lambda context: every), some=row(lambda context: some))
+    lines = []
+    measure(context(report=lines.append))
+    assert [line.rpartition(" (")[0] for line in lines] == [
+        "Mine, by number of inputs: 1 1",
+        "Mine, by number of inputs (1, 3): 1 1",
+    ]
+
+
 def test_one_example_has_no_standard_error_and_a_metric_that_does_not_apply_is_left_out(monkeypatch):
     def never(context):
         raise AssertionError
@@ -173,9 +186,9 @@ def only(monkeypatch, **rows):
         monkeypatch.setitem(METRICS, name, row)
 
 
-def context(settings=SETTINGS, cache="cache"):
+def context(settings=SETTINGS, cache="cache", report=lambda line: None):
     model = ORACLE.model()
-    return Context(model, ORACLE.params(model), toy_dataset(), jax.random.key(3), settings, cache, lambda line: None)
+    return Context(model, ORACLE.params(model), toy_dataset(), jax.random.key(3), settings, cache, report)
 
 
 def test_by_size_is_the_mean_over_subsets_and_targets(metrics):
