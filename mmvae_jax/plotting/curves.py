@@ -1,7 +1,6 @@
 """Metrics against the number of inputs or the fraction of paired tuples, of one run or of several models."""
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from mmvae_jax.evaluation.measuring import by_size, labelled, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
-from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, marker
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
 
 _COLUMNS = 3
-_LEGEND_SIZE, _LETTERS_AN_INCH = 8, 15
 _BAND, BARS = "standard deviation over runs", "bars: standard deviation over runs, of one its standard error"
 # What a log has besides the loss and its parts.
 _NO_TERMS = ("step", "seconds", "examples_per_second", "gradient_norm", "learning_rate", "beta")
@@ -233,20 +231,7 @@ def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
         handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
     if handles.pop(_BAND, None):
         handles[_BAND] = Patch(facecolor=FAINT, alpha=0.3)
-    width, height = figure.get_size_inches()
-    columns = int(width / (0.5 + max(map(len, handles)) / _LETTERS_AN_INCH))
-    columns = min(max(columns, 1), len(handles))
-    labels = [textwrap.fill(label, int((width - 0.5) * _LETTERS_AN_INCH)) for label in handles]
-    lines = sum(1 + label.count("\n") for label in labels) / columns
-    figure.set_figheight(height + lines * _LEGEND_SIZE / 50)
-    figure.legend(
-        handles.values(),
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=_LEGEND_SIZE,
-    )
+    legend_below(figure, handles)
 
 
 def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, symbol: str) -> None:

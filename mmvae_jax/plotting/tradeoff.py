@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.curves import BARS, draw_chance
-from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, marker
+from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, legend_below, marker
 
 Runs = Sequence[Mapping[str, float]]
 _COHERENCE, _JOINT, _LIKELIHOOD = "coherence/conditional", "coherence/joint", "log_likelihood/joint"
@@ -50,16 +50,7 @@ def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
     handles = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        handles.values(),
-        handles,
-        loc="outside lower center",
-        ncols=5,
-        frameon=False,
-        fontsize=8,
-        title=BARS,
-        title_fontsize=7.5,
-    )
+    legend_below(figure, handles, title=BARS, title_fontsize=7.5)
     return figure
 
 

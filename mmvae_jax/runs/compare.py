@@ -81,8 +81,7 @@ def read_run(folder: Path) -> Run:
     if bad:
         raise UserError(f"{folder / 'metrics.json'}: {bad[0]} is no number; evaluate the run again with --eval-only")
     settings = flat_settings({name: value for name, value in config.items() if name not in _ASIDE})
-    experiment = read_origin(folder).get("experiment", "")
-    return Run(settings, model_label(config), metrics, config, folder, experiment)
+    return Run(settings, model_label(config), metrics, config, folder, read_origin(folder))
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

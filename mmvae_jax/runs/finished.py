@@ -14,7 +14,7 @@ class Run(NamedTuple):
       metrics: of `metrics.json`.
       config: of `config.json`.
       folder: of the run.
-      experiment: its name, where `run.json` has it.
+      origin: of `run.json`; nothing where there is none.
     """
 
     settings: dict[str, Any]
@@ -22,9 +22,9 @@ class Run(NamedTuple):
     metrics: dict[str, float]
     config: dict[str, Any]
     folder: Path
-    experiment: str = ""
+    origin: dict[str, Any]
 
 
 def experiments(runs: Iterable[Run]) -> str:
     """The names of the runs' experiments, for a picture of them."""
-    return ", ".join(dict.fromkeys(run.experiment for run in runs if run.experiment))
+    return ", ".join(dict.fromkeys(run.origin["experiment"] for run in runs if "experiment" in run.origin))

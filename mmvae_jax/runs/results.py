@@ -22,7 +22,7 @@ from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.curve import Points, read_curve
 from mmvae_jax.runs.finished import Run, experiments
 from mmvae_jax.runs.folder import write_whole
-from mmvae_jax.runs.origin import published_of, read_origin
+from mmvae_jax.runs.origin import published_of
 
 _JOINT = "coherence/joint"
 _UNRECORDED = "not recorded"
@@ -34,7 +34,6 @@ class _Source(NamedTuple):
     """A run, and what its folder says of where it comes from."""
 
     run: Run
-    origin: dict[str, Any]
     points: Points
 
     @property
@@ -43,7 +42,7 @@ class _Source(NamedTuple):
 
     def said(self, stage: str, what: str) -> Any:
         """The command or the versions of a stage."""
-        return self.origin.get(stage, {}).get(what, _UNRECORDED)
+        return self.run.origin.get(stage, {}).get(what, _UNRECORDED)
 
     def setting(self, path: str) -> str:
         """One of the configuration, by its dotted name."""
@@ -70,10 +69,7 @@ def write_results(path: Path, runs: Mapping[str, Sequence[Run]], command: str, e
     """
     if path.suffix != ".md":
         raise UserError(f"--markdown={path}: name a .md file")
-    groups = {
-        label: [_Source(run, read_origin(run.folder), read_curve(run.folder)) for run in several]
-        for label, several in runs.items()
-    }
+    groups = {label: [_Source(run, read_curve(run.folder)) for run in several] for label, several in runs.items()}
     sources = [source for several in groups.values() for source in several]
     names = [source.name for source in sources]
     for name in names:
@@ -93,12 +89,12 @@ def write_results(path: Path, runs: Mapping[str, Sequence[Run]], command: str, e
 
 def _published(group: Sequence[_Source]) -> list[Published]:
     """What the runs of a model carry along, each source once."""
-    found = {each.source: each for source in group for each in published_of(source.origin)}
+    found = {each.source: each for source in group for each in published_of(source.run.origin)}
     return list(found.values())
 
 
 def _content(source: _Source) -> dict[str, Any]:
-    stages = {stage: source.origin.get(stage, _UNRECORDED) for stage in ("trained", "evaluated")}
+    stages = {stage: source.run.origin.get(stage, _UNRECORDED) for stage in ("trained", "evaluated")}
     return {**stages, "config": source.run.config, "metrics": source.run.metrics, "learning_curve": source.points}
 
 
