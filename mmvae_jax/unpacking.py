@@ -1,11 +1,13 @@
 """Compressed files: how large they say that they become, held against how large they are; no file brings code."""
 
+import shutil
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from mmvae_jax.errors import UserError
+from mmvae_jax.errors import UserError, one_line
 
 _HARMLESS = 2**28
 _MOST_TIMES = 100
@@ -40,6 +42,35 @@ def check_archive(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             check_unpacked(path, sum(member.file_size for member in archive.infolist()))
+
+
+def unpacked(path: Path) -> Path:
+    """The folder beside a zip archive that has its files: unpacked at the first use, all or nothing.
+
+    Files are called by the last part of their names, whatever folders the archive has: none can leave the folder.
+
+    Raises:
+      UserError: no zip archive (download sites answer pages in words, too), as `check_unpacked`, or no room.
+    """
+    folder = path.with_name(f"{path.name}-unpacked")
+    if folder.is_dir():
+        return folder
+    check_archive(path)
+    try:
+        with zipfile.ZipFile(path) as archive, TemporaryDirectory(dir=path.parent) as unfinished:
+            complete = Path(unfinished) / "complete"
+            complete.mkdir()
+            for member in archive.infolist():
+                if not member.is_dir():
+                    name = PurePosixPath(member.filename).name
+                    with archive.open(member) as packed, (complete / name).open("wb") as file:
+                        shutil.copyfileobj(packed, file)
+            if not folder.is_dir():  # else another process was faster
+                complete.rename(folder)
+    except (zipfile.BadZipFile, OSError) as error:
+        remedy = "make room, or remove it and get it again, by hand if need be"
+        raise UserError(f"{path} cannot be unpacked ({one_line(error)}): {remedy}") from error
+    return folder
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

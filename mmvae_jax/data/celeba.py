@@ -1,4 +1,4 @@
-"""CelebA: aligned photographs of faces with forty attributes, from the official files."""
+"""CelebA: aligned photographs of faces with forty attributes, from the official files, which tfds downloads as well."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,16 +7,26 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from mmvae_jax.data.downloads import download
 from mmvae_jax.data.mnist import existing_folder
 from mmvae_jax.data.photographs import Prepare, read_photographs
 from mmvae_jax.data.text_files import read_text
 from mmvae_jax.errors import UserError
+from mmvae_jax.unpacking import unpacked
 
 SIZE = 64
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 LANDMARKS = "list_landmarks_align_celeba.txt"
+# Where the authors keep them, as tfds has it; the smallest file comes first, it is asked whether there is a network.
+_URL = "https://drive.google.com/uc?export=download&id="
+_IDS = {
+    PARTITION: "0B7EVK8r0v71pY0NSMzRuSXJEVkk",
+    ATTRIBUTES: "0B7EVK8r0v71pblRyaVFSWGxPY0U",
+    LANDMARKS: "0B7EVK8r0v71pd0FJY3Blby1HUTQ",
+    IMAGES: "0B7EVK8r0v71pZjFTYXZWM3FlRnM",
+}
 # Of the official partition's halves; 1 is the validation half.
 _TRAIN, _TEST = "0", "2"
 # Height and width of the aligned photographs.
@@ -52,7 +62,7 @@ def read_celeba(
     """The training and the test half of CelebA, or of any part of it: what the list of the halves has.
 
     Args:
-      data: the folder of the official files, or one with celeba/.
+      data: "tfds" (the official files, downloaded), the folder of the official files, or one with celeba/.
       size: height and width, in pixels.
       crop: side of the square in the middle of the 178x218 photographs that is resized to it.
       cache: where decoded pictures are kept.
@@ -65,24 +75,34 @@ def read_celeba(
         other than -1 and 1, a landmark that is no number, a half other than 0, 1 and 2, an empty half, or a photograph
         that cannot be decoded.
     """
-    folder = celeba_folder(data)
-    halves = read_partition(folder / PARTITION)
-    names, attributes = read_table(folder / ATTRIBUTES)
+    official = _official(data)
+    halves = read_partition(official[PARTITION])
+    names, attributes = read_table(official[ATTRIBUTES])
     if not names:
-        raise UserError(f"{folder / ATTRIBUTES} names no attributes in its second line: download it again")
-    values = _present(folder / ATTRIBUTES, names, attributes, halves)
-    landmarks = _landmarks(folder / LANDMARKS, halves, crop) if (folder / LANDMARKS).exists() else None
+        raise UserError(f"{official[ATTRIBUTES]} names no attributes in its second line: download it again")
+    values = _present(official[ATTRIBUTES], names, attributes, halves)
+    landmarks = _landmarks(official[LANDMARKS], halves, crop) if official[LANDMARKS].exists() else None
     files = list(halves)
     found = {}
     for half in (_TRAIN, _TEST):
         rows = np.array([row for row, file in enumerate(files) if halves[file] == half], int)
         if not len(rows):
-            raise UserError(f"{folder / PARTITION} lists no face of half {half}: training needs 0, testing 2")
-        paths = [folder / IMAGES / files[row] for row in rows]
+            raise UserError(f"{official[PARTITION]} lists no face of half {half}: training needs 0, testing 2")
+        paths = [official[IMAGES] / files[row] for row in rows]
         images, kept = read_photographs(paths, size, cache, crop, skip_corrupt, report, prepare)
         rows = rows[kept]
         found[half] = Faces(images, values[rows], names, None if landmarks is None else landmarks[rows])
     return found[_TRAIN], found[_TEST]
+
+
+def _official(data: str) -> dict[str, Path]:
+    """Where each of the official files is, and the folder of the photographs: downloaded at the first use, or given."""
+    if data != "tfds":
+        folder = celeba_folder(data)
+        return {name: folder / name for name in _IDS}
+    downloaded = download("celeb_a", _URL, list(_IDS.values()))
+    official = {name: downloaded[file] for name, file in _IDS.items()}
+    return {**official, IMAGES: unpacked(official[IMAGES])}
 
 
 def celeba_folder(data: str) -> Path:

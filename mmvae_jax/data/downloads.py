@@ -1,4 +1,4 @@
-"""Downloads of official files, kept and checked by tensorflow_datasets."""
+"""Downloads of official files, kept by tensorflow_datasets."""
 
 import os
 import urllib.request

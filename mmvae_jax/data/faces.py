@@ -59,10 +59,10 @@ def load_faces(
     skip_corrupt: bool = False,
     prepare: Prepare | None = None,
 ) -> LoadedFaces:
-    """CelebA of `--data=<folder>`, or of `--data=embedded` faces that are drawn here and called celeba_stand_in.
+    """CelebA of `--data=tfds|<folder>`, or of `--data=embedded` faces that are drawn here and called celeba_stand_in.
 
     Args:
-      data: "embedded", or the folder of the official files or one with celeba/.
+      data: "embedded", "tfds" (downloaded), or the folder of the official files or one with celeba/.
       size: height and width of the pictures in pixels.
       train: number of training faces that are drawn.
       test: number of test faces that are drawn.

@@ -1,6 +1,7 @@
 """CelebA's official files are read as they are, and what is wrong with them is told in one line."""
 
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmvae_jax.data import celeba
 from mmvae_jax.data.celeba import ATTRIBUTES, IMAGES, LANDMARKS, PARTITION, read_celeba
 from mmvae_jax.errors import UserError
 
@@ -120,6 +122,37 @@ def test_a_corrupt_photograph_is_named_or_left_out(folder):
 def fails(folder, match):
     with pytest.raises(UserError, match=match):
         read(folder)
+
+
+@pytest.fixture
+def site(folder, tmp_path, monkeypatch, served):
+    """A download site of the official files, called by their identifiers: the photographs as a zip archive."""
+    (folder / LANDMARKS).write_text(f"5\n{'x y ' * 5}\n" + "".join(f"{file} {'40 90 ' * 5}\n" for file in HALVES))
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, identifier in celeba._IDS.items():
+        if name == IMAGES:
+            archive = shutil.make_archive(str(tmp_path / "images"), "zip", folder, IMAGES)
+            shutil.move(archive, site / identifier)
+        else:
+            shutil.copy(folder / name, site / identifier)
+    monkeypatch.setattr(celeba, "_URL", served(site))
+    return site
+
+
+def test_tfds_downloads_the_official_files(folder, site, tmp_path):
+    halves = zip(read(folder), read_celeba("tfds", size=8, cache=tmp_path / "cache"), strict=True)
+    for own, downloaded in halves:
+        np.testing.assert_array_equal(downloaded.images, own.images)
+        np.testing.assert_array_equal(downloaded.present, own.present)
+        np.testing.assert_array_equal(downloaded.landmarks, own.landmarks)
+    shutil.rmtree(site)
+    assert len(read_celeba("tfds", size=8, cache=tmp_path / "cache")[0].images) == 3
+
+
+def test_a_page_in_words_where_the_photographs_should_be(site, error_of):
+    (site / celeba._IDS[IMAGES]).write_text("<html>Too many users have viewed or downloaded this file</html>")
+    assert "cannot be unpacked (File is not a zip file)" in error_of(read_celeba, "tfds")
 
 
 def test_real_faces(real_data, tmp_path):

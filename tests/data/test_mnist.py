@@ -1,10 +1,7 @@
 """Digits: the embedded split, the idx reader and its errors, the choice of source."""
 
 import gzip
-import http.server
 import struct
-import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -124,21 +121,12 @@ def test_real_official_files(real_data, name):
 
 
 @pytest.fixture
-def mirror(idx_folder, monkeypatch, tmp_path):
+def mirror(idx_folder, monkeypatch, served):
     """A local web server of gzipped idx files in place of the real download site."""
-    pytest.importorskip("tensorflow_datasets")
     for path in idx_folder.glob("t10k*"):
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(idx_folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setitem(mnist._URLS, "mnist", f"http://127.0.0.1:{server.server_port}/")
-    yield idx_folder
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    monkeypatch.setitem(mnist._URLS, "mnist", served(idx_folder))
+    return idx_folder
 
 
 def test_tfds_downloads_the_official_files(mirror):

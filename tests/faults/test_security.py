@@ -7,6 +7,7 @@ import re
 import struct
 import tracemalloc
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -29,6 +30,7 @@ from mmvae_jax.evaluation.parameter_cache import load_parameters
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.report import write_report
 from mmvae_jax.torch_import import load_state_dict
+from mmvae_jax.unpacking import unpacked
 
 Node = TypeVar("Node", bound=ast.AST)
 ROOT = Path(mmvae_jax.__file__).parents[1]
@@ -74,12 +76,11 @@ def test_nothing_in_the_sources_unpickles_or_evaluates():
     assert loads and all(keywords.get("weights_only") is True for keywords in loads)
 
 
-def test_nothing_in_the_sources_unpacks_an_archive_into_a_folder():
+def test_one_module_alone_opens_archives():
     words = [(file, set(name.split("."))) for file, name in imported()] + [
         (file, set(name.split("."))) for file, name, _ in calls()
     ]
     found = {(file, word) for file, names in words for word in names & UNPACK}
-    # Only to add up the sizes of its members.
     assert found == {("mmvae_jax/unpacking.py", "ZipFile")}
 
 
@@ -153,6 +154,31 @@ def test_archives_that_unpack_to_more_than_weights_can(tmp_path: Path):
     told: list[str] = []
     assert load_parameters(path, {"a": np.zeros(3)}, told.append) is None
     assert len(told) == 1
+
+
+def test_members_of_an_archive_cannot_leave_its_folder(tmp_path: Path):
+    (tmp_path / "site").mkdir()
+    path = tmp_path / "site" / "pictures.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("../up.jpg", "/root.jpg", "../site/pictures.zip", "pictures/1.jpg"):
+            archive.writestr(name, name)
+    before = path.read_bytes()
+    folder = unpacked(path)
+    assert sorted(file.name for file in folder.iterdir()) == ["1.jpg", "pictures.zip", "root.jpg", "up.jpg"]
+    assert sorted(file.name for file in tmp_path.rglob("*.jpg")) == ["1.jpg", "root.jpg", "up.jpg"]
+    assert path.read_bytes() == before and not Path("/root.jpg").exists()
+
+
+def test_archives_that_cannot_be_unpacked_leave_nothing(tmp_path: Path):
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.jpg", bytes(100))
+        archive.writestr("2.jpg", bytes(range(100)))
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(range(100))) + 50] ^= 1
+    path.write_bytes(content)
+    assert "cannot be unpacked (Bad CRC-32 for file '2.jpg')" in refused(unpacked, path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_matlab_files_that_announce_more_than_pictures_can(tmp_path: Path):
