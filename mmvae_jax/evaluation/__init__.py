@@ -4,7 +4,7 @@ from mmvae_jax.evaluation.classifiers import ClassifierSettings
 from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.evaluation.context import Context, evaluated_subsets
 from mmvae_jax.evaluation.measuring import Metrics, evaluate, measure
-from mmvae_jax.evaluation.metrics import METRICS, Metric
+from mmvae_jax.evaluation.metrics import METRICS, Metric, chosen_metrics
 from mmvae_jax.evaluation.samplers import SAMPLERS, Sampler
 from mmvae_jax.evaluation.settings import EvaluationSettings
 
@@ -18,6 +18,7 @@ __all__ = [
     "Metric",
     "Metrics",
     "Sampler",
+    "chosen_metrics",
     "compare",
     "evaluate",
     "evaluated_subsets",

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.evaluation.context import Context
-from mmvae_jax.evaluation.metrics import METRICS, Metric, Values
+from mmvae_jax.evaluation.metrics import METRICS, Metric, Values, chosen_metrics
 from mmvae_jax.evaluation.settings import EvaluationSettings
 from mmvae_jax.inputs import check_key, check_params
 from mmvae_jax.model import Model, Params
@@ -52,7 +52,8 @@ def evaluate(
       `standard_error/<name>` of each.
 
     Raises:
-      UserError: no complete test tuple, arrays that do not fit the model, or what are no parameters or no key.
+      UserError: no complete test tuple, arrays that do not fit the model, what are no parameters or no key, or a metric
+        is chosen that is none or that the data set has nothing for.
     """
     check_params(params)
     check_key(key)
@@ -68,18 +69,17 @@ def _as_dataset(model: Model, data: Mapping[str, Any]) -> Dataset:
 
 # NumPy's matrices are small: threads would wait for each other, for minutes where the machine is busy.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def measure(context: Context, only: Collection[str] = METRICS) -> Metrics:
+def measure(context: Context, names: Collection[str] | None = None) -> Metrics:
     """`evaluate`, of a context whose shared parts may serve figures as well.
 
     Args:
       context: the model and its data.
-      only: keys of the metrics to measure.
+      names: of the metrics to measure, as of `EvaluationSettings.metrics`, whose place they take.
     """
     metrics: Metrics = {}
     errors: Metrics = {}
-    for prefix, metric in METRICS.items():
-        if prefix not in only or not metric.applies(context.dataset):
-            continue
+    for prefix in chosen_metrics(context.settings.metrics if names is None else names, context.dataset):
+        metric = METRICS[prefix]
         start = time.perf_counter()
         values = {label: np.asarray(each) for label, each in metric.function(context).items()}
         if not values:

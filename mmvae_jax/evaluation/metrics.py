@@ -3,12 +3,13 @@
 `evaluate`, the report, comparisons of runs and figures read this one table. To add a metric, add a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmvae_jax.data.batching import Dataset
+from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.evaluation import measures
 from mmvae_jax.evaluation.coherence import agreement, surprise
 from mmvae_jax.evaluation.context import Context
@@ -423,3 +424,27 @@ METRICS: dict[str, Metric] = {
         applies=has_attributes,
     ),
 }
+
+
+def chosen_metrics(names: Collection[str], dataset: Dataset | None = None) -> tuple[str, ...]:
+    """The keys of `METRICS` that are chosen, in their order.
+
+    Args:
+      names: keys, or how they begin before a slash: `coherence` for both of its kinds; none for all.
+      dataset: keeps those that apply to it; None: all.
+
+    Raises:
+      UserError: no key begins with a name, or none that does applies to the data set.
+    """
+    applying = [key for key, row in METRICS.items() if dataset is None or row.applies(dataset)]
+    for name in names:
+        check_choice(name, dict.fromkeys(start for key in METRICS for start in (key.partition("/")[0], key)), "metric")
+        if not any(_begins(name, key) for key in applying):
+            raise UserError(
+                f"metrics {name}: {dataset and dataset.name} has nothing to be measured by it, leave it out"
+            )
+    return tuple(key for key in applying if not names or any(_begins(name, key) for name in names))
+
+
+def _begins(name: str, key: str) -> bool:
+    return f"{key}/".startswith(f"{name}/")

@@ -16,6 +16,8 @@ class EvaluationSettings:
     """What a model is measured on.
 
     Attributes:
+      metrics: what to measure, such as `probe coherence` (all kinds of it) or `log_likelihood/joint`; default all that
+        apply to the data set. What a run has measured before is replaced.
       log_likelihood_samples: K, importance samples (15 in the MoPoE paper, 1000 for real estimates).
       log_likelihood_examples: test tuples whose log-likelihood is estimated; None: all.
       test_examples: test tuples for the probe and for coherence; None: all.
@@ -34,6 +36,7 @@ class EvaluationSettings:
       ais: how much annealed importance sampling does.
     """
 
+    metrics: tuple[str, ...] = ()
     log_likelihood_samples: int = 15
     log_likelihood_examples: int | None = 256
     test_examples: int | None = None

@@ -11,8 +11,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mmvae_jax.data.streaming import Streaming
-from mmvae_jax.errors import UserError, check_choice
-from mmvae_jax.evaluation import METRICS, SAMPLERS, EvaluationSettings
+from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import METRICS, SAMPLERS, EvaluationSettings, chosen_metrics
 from mmvae_jax.fusion import FUSIONS
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Options
@@ -121,9 +121,9 @@ class Config(Generic[Own]):
             raise UserError(f"anneal-epochs={self.anneal_epochs}: give 0 or a whole number above it")
         if self.eval_only and self.fresh:
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
-
-        for name in self.curve:
-            check_choice(name, METRICS, "metric of curve")
+        unmeasured = {*chosen_metrics(self.curve)} - {*chosen_metrics(self.evaluation.metrics)}
+        if self.curve and unmeasured:
+            raise UserError(f"curve={unmeasured.pop()}: it is not among --metrics, add it there")
 
     @property
     def label(self) -> str:
@@ -185,7 +185,7 @@ _NAMED: dict[type, dict[str, Mapping[str, Any]]] = {
     Config: {"model_name": MODELS, "curve": METRICS},
     Model: {"fusion": FUSIONS, "posterior": POSTERIORS, "prior": PRIORS},
     Training: {"objective": OBJECTIVES},
-    EvaluationSettings: {"sampler": SAMPLERS},
+    EvaluationSettings: {"sampler": SAMPLERS, "metrics": METRICS},
 }
 _TYRO_S_OWN = object()
 _HELP = ConstructorRegistry()

@@ -8,7 +8,7 @@ from etils import epath
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
-from mmvae_jax.evaluation import Context, measure
+from mmvae_jax.evaluation import Context, chosen_metrics, measure
 from mmvae_jax.evaluation.measuring import metric_of
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.folder import CHECKPOINTS_FOLDER, CURVE_FILE, write_whole
@@ -25,7 +25,7 @@ def curve_points(
     Args:
       context: of the final state's parameters.
       folder: of the run.
-      names: keys of the metrics to measure; none: those that are there, if any, stay.
+      names: of the metrics to measure, as of `EvaluationSettings.metrics`; none: those that are there, if any, stay.
       state: the final one.
       final: its metrics, which are not measured again, with `train/steps` and `train/epochs`.
 
@@ -38,7 +38,7 @@ def curve_points(
     with Checkpoints(epath.Path(folder) / CHECKPOINTS_FOLDER) as checkpoints:
         for step in checkpoints.steps():
             if step == final["train/steps"]:
-                found = {name: value for name, value in final.items() if _is_of(name, names)}
+                found = {name: value for name, value in final.items() if _is_of(name, chosen_metrics(names))}
             else:
                 context.report(f"learning curve: step {step}")
                 try:

@@ -18,7 +18,7 @@ from mmvae_jax.compilation import cache_compiled
 from mmvae_jax.data.batching import Dataset
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation import Context, measure
+from mmvae_jax.evaluation import Context, chosen_metrics, measure
 from mmvae_jax.evaluation.inception import inception
 from mmvae_jax.evaluation.published import Published, comparable
 from mmvae_jax.listing import model_table
@@ -179,6 +179,8 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
     if config.evaluation.inception_weights:
         inception(config.evaluation.inception_weights)  # refused before the training, not after it
     prepared = prepare(experiment, config)
+    for names in (config.evaluation.metrics, config.curve):
+        chosen_metrics(names, prepared.dataset)
     record = _record(config, prepared)
     with ExitStack() as while_running:
 

@@ -11,6 +11,7 @@ from sklearn.cross_decomposition import CCA
 
 from mmvae_jax.data.batching import Dataset, fixed_split, take
 from mmvae_jax.data.captions import Captioned
+from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import ClassifierSettings, Context, EvaluationSettings, measure
 from mmvae_jax.evaluation.correlation import canonical, cross_correlations, fitted_correlator, joint_correlations
 from mmvae_jax.modality import Modality
@@ -169,4 +170,5 @@ def test_rows_are_of_data_sets_with_captions_alone(dataset, tmp_path):
     data = context.correlator.of(context.judged.x)
     assert metrics["correlation/data"] == pytest.approx(data.mean())
     assert metrics["standard_error/correlation/data"] == pytest.approx(data.std(ddof=1) / np.sqrt(30))
-    assert measure(replace(context, dataset=replace(dataset, captioned=None)), NAMES) == {}
+    with pytest.raises(UserError, match="has nothing to be measured by it"):
+        measure(replace(context, dataset=replace(dataset, captioned=None)), NAMES)

@@ -18,6 +18,7 @@ from mmvae_jax.evaluation import (
     EvaluationSettings,
     Metric,
     Sampler,
+    chosen_metrics,
     evaluate,
     evaluated_subsets,
     measure,
@@ -134,12 +135,27 @@ def test_only_the_metrics_that_are_asked_for_are_measured(monkeypatch):
     def never(context):
         raise AssertionError
 
-    rows = {
-        name: Metric(function, name, "units")
-        for name, function in (("a", lambda context: {"": np.ones(2)}), ("b", never))
+    def ones(context):
+        return {"": np.ones(2)}
+
+    only(
+        monkeypatch,
+        **{name: Metric(ones, name, "units") for name in ("a/first", "a/second")},
+        ab=Metric(never, "ab", "units"),
+        c=Metric(never, "c", "units", applies=lambda dataset: False),
+    )
+    found = {
+        f"{start}a/{kind}": value for kind in ("first", "second") for start, value in (("", 1), ("standard_error/", 0))
     }
-    only(monkeypatch, **rows)
-    assert measure(context(), ["a"]) == {"a": 1.0, "standard_error/a": 0.0}
+    assert measure(context(), ["a"]) == measure(context(dataclasses.replace(SETTINGS, metrics=("a",)))) == found
+    assert without_errors(measure(context(), ["a/second"])) == {"a/second": 1}
+    assert chosen_metrics(()) == ("a/first", "a/second", "ab", "c")
+    for name, said in (
+        ("b", "unknown metric 'b': choose one of a, a/first, a/second, ab, c"),
+        ("c", "metrics c: toy has"),
+    ):
+        with pytest.raises(UserError, match=said):
+            measure(context(), ["a", name])
 
 
 def test_a_context_of_other_parameters_shares_what_the_data_say():

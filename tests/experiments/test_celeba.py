@@ -12,6 +12,8 @@ from mmvae_jax.data.batching import take
 from mmvae_jax.data.celeba import ATTRIBUTES as TABLE
 from mmvae_jax.data.celeba import IMAGES, PARTITION
 from mmvae_jax.data.drawn_faces import ATTRIBUTES
+from mmvae_jax.errors import UserError
+from mmvae_jax.evaluation import chosen_metrics
 from mmvae_jax.evaluation.context import evaluated_subsets
 from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.objectives import OBJECTIVES
@@ -19,11 +21,11 @@ from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
 TEXT, VECTORS = celeba_text.EXPERIMENT, celeba_attributes.EXPERIMENT
-MEASURED = ("average_precision", "FD", "probe", "coherence", "classifier")
 TINY = [
     "--size", "16", "--train-faces", "60", "--test-faces", "40", "--widths", "4", "--latent-dim", "4", "--batch-size",
     "16", "--steps", "2", "--log-likelihood-samples", "2", "--log-likelihood-examples", "4", "--probe-train-examples",
     "50", "--joint-samples", "10", "--classifier.steps", "2", "--pictures", "8",
+    "--metrics", "average_precision", "FD",
 ]  # fmt: skip
 AVERAGES = ("latent/image", "latent/text", "latent/image+text", "generated/image->text", "generated/text->image")
 
@@ -81,9 +83,17 @@ def test_a_run_on_text_reports_average_precisions_beside_chance(of_text):
         single = [each[f"{where}/{name}"] for name in frequency]
         assert metrics[f"average_precision/{label}"] == pytest.approx(np.mean(single))
         assert metrics[f"standard_error/average_precision/{label}"] > 0
-    assert not [name for name in metrics if name.startswith(("probe", "coherence", "classifier"))]
     assert {"FD/conditional/text->image", "FD/unconditional/image"} <= metrics.keys()
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_faces_have_no_classes_to_be_measured_by():
+    dataset = TEXT.load(config(TEXT, "--train-faces=2", "--test-faces=2"))
+    applying = chosen_metrics((), dataset)
+    assert "average_precision/latent" in applying
+    assert not [name for name in applying if name.startswith(("probe", "coherence", "classifier"))]
+    with pytest.raises(UserError, match="metrics probe: celeba_stand_in_text has nothing to be measured by it"):
+        chosen_metrics(("FD", "probe"), dataset)
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-MEASURED = ("task",)
 TINY = [
     "--size", "16", "--train-faces", "40", "--test-faces", "20", "--widths", "2", "4", "--hidden", "8", "--latent-dim",
     "4", "--batch-size", "20", "--steps", "2", "--log-likelihood-samples", "2", "--log-likelihood-examples", "4",
+    "--metrics", "task",
 ]  # fmt: skip
 
 

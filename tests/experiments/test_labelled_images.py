@@ -14,11 +14,11 @@ from mmvae_jax.runs.baselines import main as compare_baselines
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main, prepare
 
-MEASURED = ("accuracy", "log_likelihood")
 TINY = [
     "--hidden", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "3", "--log-likelihood-samples", "2",
     "--log-likelihood-examples", "8", "--test-examples", "40", "--probe-train-examples", "60", "--joint-samples", "20",
     "--classifier.steps", "4",
+    "--metrics", "accuracy", "log_likelihood",
 ]  # fmt: skip
 
 

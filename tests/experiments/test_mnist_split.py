@@ -15,11 +15,11 @@ from mmvae_jax.runs.config import parse, to_record
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.runs.runner import main
 
-MEASURED = ("synergy", "classifier")
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--decoder-widths", "4", "2", "--decoder-hidden", "8", "--latent-dim", "4",
     "--batch-size", "16", "--steps", "3", "--log-likelihood-samples", "2", "--log-likelihood-examples", "8",
     "--test-examples", "40", "--probe-train-examples", "60", "--joint-samples", "20", "--classifier.steps", "4",
+    "--metrics", "synergy", "classifier",
 ]  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from mmvae_jax.model import Model
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main, prepare
 
-MEASURED = ("coherence/conditional", "classifier")
 TINY = [
     "--latent-dim", "4", "--hidden", "8", "--widths", "2", "2", "4", "--batch-size", "16", "--steps", "3",
     "--pairings", "1", "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",
     "--probe-train-examples", "60", "--joint-samples", "20", "--classifier.steps", "4",
+    "--metrics", "coherence/conditional", "classifier",
 ]  # fmt: skip
 NAMES = ("mnist", "svhn_stand_in")
 

@@ -12,11 +12,11 @@ from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-MEASURED = ("accuracy",)
 TINY = [
     "--widths", "2", "4", "--hidden", "8", "--units", "8", "--latent-dim", "4", "--batch-size", "16", "--steps", "3",
     "--log-likelihood-samples", "2", "--log-likelihood-examples", "8", "--test-examples", "40",
     "--probe-train-examples", "60", "--joint-samples", "20", "--classifier.steps", "4",
+    "--metrics", "accuracy",
 ]  # fmt: skip
 
 

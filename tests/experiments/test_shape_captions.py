@@ -13,11 +13,11 @@ from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-MEASURED = ("attributes",)
 TINY = [
     "--size", "16", "--train-tuples", "80", "--test-tuples", "40", "--widths", "2", "4", "--hidden", "8",
     "--caption-width", "4", "--latent-dim", "4", "--batch-size", "16", "--steps", "3", "--log-likelihood-samples", "2",
     "--log-likelihood-examples", "8", "--probe-train-examples", "60", "--joint-samples", "20", "--classifier.steps", "4",
+    "--metrics", "attributes",
 ]  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from mmvae_jax.model import Model
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main
 
-MEASURED = ("bleu", "accuracy", "log_likelihood")
 TINY = [
     "--highest", "99", "--train-tuples", "40", "--test-tuples", "10", "--pieces", "40", "--units", "4",
     "--embedding", "3", "--latent-dim", "2", "--batch-size", "16", "--steps", "3", "--log-likelihood-samples", "2",
     "--log-likelihood-examples", "4",
+    "--metrics", "bleu", "accuracy", "log_likelihood",
 ]  # fmt: skip
 
 
