@@ -56,7 +56,7 @@ def _chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Se
     known = {name for runs in groups.values() for metrics in runs for name in without_errors(metrics)}
     for name in names:
         if name not in known:
-            raise UserError(f"--metrics: no run has {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
+            raise UserError(f"no run has the metric {name!r}; some of theirs are {', '.join(sorted(known)[:5])}")
 
     row = METRICS.get(metric_of(names[0]) or "")
     sign = 1 if row is not None and not row.higher_is_better else -1

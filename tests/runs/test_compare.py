@@ -200,7 +200,7 @@ def test_mistakes_on_the_command_line(tmp_path, capsys):
     assert_refused(capsys, [str(tmp_path / "missing")], "no folder")
     assert_refused(capsys, [], "required: DIR")
     assert_refused(capsys, [run, "--out", str(tmp_path / "figure.xyz")], "name a .png, .pdf or .svg file")
-    assert_refused(capsys, [run, "--metrics", "synergy/top"], "no run has 'synergy/top'")
+    assert_refused(capsys, [run, "--metrics", "synergy/top"], "no run has the metric 'synergy/top'")
     assert_refused(capsys, [run, "--out", str(tmp_path / "no" / "f.png")], "cannot be written")
 
 
