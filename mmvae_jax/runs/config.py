@@ -123,7 +123,7 @@ class Config(Generic[Own]):
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
         unmeasured = {*chosen_metrics(self.curve)} - {*chosen_metrics(self.evaluation.metrics)}
         if self.curve and unmeasured:
-            raise UserError(f"curve={unmeasured.pop()}: it is not among --metrics, add it there")
+            raise UserError(f"curve={min(unmeasured)}: it is not among --metrics, add it there")
 
     @property
     def label(self) -> str:
