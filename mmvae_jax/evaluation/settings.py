@@ -16,8 +16,6 @@ class EvaluationSettings:
     """What a model is measured on.
 
     Attributes:
-      metrics: what to measure, such as `probe coherence` (all kinds of it) or `log_likelihood/joint`; default all that
-        apply to the data set. What a run has measured before is replaced.
       log_likelihood_samples: K, importance samples (15 in the MoPoE paper, 1000 for real estimates).
       log_likelihood_examples: test tuples whose log-likelihood is estimated; None: all.
       test_examples: test tuples for the probe and for coherence; None: all.
@@ -34,9 +32,10 @@ class EvaluationSettings:
       estimator: of log p(x): importance (sampling, by the model's posteriors), or ais: annealed importance sampling
         from the prior beside it, which costs far more and says how loose the former is.
       ais: how much annealed importance sampling does.
+      metrics: what to measure, such as `probe coherence` (all kinds of it) or `log_likelihood/joint`; default all that
+        apply to the data set. What a run has measured before is replaced.
     """
 
-    metrics: tuple[str, ...] = ()
     log_likelihood_samples: int = 15
     log_likelihood_examples: int | None = 256
     test_examples: int | None = None
@@ -49,6 +48,7 @@ class EvaluationSettings:
     inception_weights: str = ""
     estimator: Estimator = "importance"
     ais: Annealing = field(default_factory=Annealing)
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
