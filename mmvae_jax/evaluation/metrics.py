@@ -426,19 +426,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def chosen_metrics(names: Collection[str], dataset: Dataset | None = None) -> tuple[str, ...]:
+def chosen_metrics(names: Collection[str], dataset: Dataset | None = None, what: str = "metric") -> tuple[str, ...]:
     """The keys of `METRICS` that are chosen, in their order.
 
     Args:
       names: keys, or how they begin before a slash: `coherence` for both of its kinds; none for all.
       dataset: keeps those that apply to it; None: all.
+      what: they are called in a refusal.
 
     Raises:
       UserError: no key begins with a name, or none that does applies to the data set.
     """
     applying = [key for key, row in METRICS.items() if dataset is None or row.applies(dataset)]
     for name in names:
-        check_choice(name, dict.fromkeys(start for key in METRICS for start in (key.partition("/")[0], key)), "metric")
+        check_choice(name, dict.fromkeys(start for key in METRICS for start in (key.partition("/")[0], key)), what)
         if not any(_begins(name, key) for key in applying):
             raise UserError(
                 f"metrics {name}: {dataset and dataset.name} has nothing to be measured by it, leave it out"

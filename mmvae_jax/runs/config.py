@@ -121,7 +121,7 @@ class Config(Generic[Own]):
             raise UserError(f"anneal-epochs={self.anneal_epochs}: give 0 or a whole number above it")
         if self.eval_only and self.fresh:
             raise UserError("eval-only and fresh: one evaluates the run in the folder, the other discards it; give one")
-        unmeasured = {*chosen_metrics(self.curve)} - {*chosen_metrics(self.evaluation.metrics)}
+        unmeasured = {*chosen_metrics(self.curve, what="metric of curve")} - {*chosen_metrics(self.evaluation.metrics)}
         if self.curve and unmeasured:
             raise UserError(f"curve={min(unmeasured)}: it is not among --metrics, add it there")
 

@@ -34,11 +34,11 @@ def curve_points(
     """
     if not names:
         return read_curve(folder)
-    points = []
+    points, chosen = [], chosen_metrics(names, context.dataset)
     with Checkpoints(epath.Path(folder) / CHECKPOINTS_FOLDER) as checkpoints:
         for step in checkpoints.steps():
             if step == final["train/steps"]:
-                found = {name: value for name, value in final.items() if _is_of(name, chosen_metrics(names))}
+                found = {name: value for name, value in final.items() if _is_of(name, chosen)}
             else:
                 context.report(f"learning curve: step {step}")
                 try:
@@ -46,7 +46,7 @@ def curve_points(
                 except UserError as error:
                     context.report(f"{error}: left out of the learning curve")
                     continue
-                found = measure(context.of(params), names)
+                found = measure(context.of(params), chosen)
             epochs = final["train/epochs"] * (step / final["train/steps"])
             points.append({**found, "train/steps": step, "train/epochs": epochs})
     hosts.by_first(lambda: write_whole(epath.Path(folder) / CURVE_FILE, json.dumps(points, indent=1) + "\n"))

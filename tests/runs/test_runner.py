@@ -220,7 +220,7 @@ MISTAKES = {
     "no steps of a classifier": (lambda _: ["--classifier.steps=0"], "classifier.steps=0: give"),
     "dropout of everything": (lambda _: ["--classifier.dropout=1"], "classifier.dropout=1.0: give"),
     "unknown metric": (lambda _: ["--metrics", "probe", "coherences"], "unknown metric 'coherences'"),
-    "unknown metric of a curve": (lambda _: ["--curve", "probes"], "unknown metric 'probes'"),
+    "unknown metric of a curve": (lambda _: ["--curve", "probes"], "unknown metric of curve 'probes'"),
     "unmeasured metric of a curve": (
         lambda _: ["--metrics", "coherence", "--curve", "coherence/joint", "probe"],
         "curve=probe: it is not among --metrics",
