@@ -81,11 +81,11 @@ EXPERIMENT = Experiment(
     name="celeba_vision",
     presets={
         "quick": Config(
-            # Of faces as small as these a Bernoulli likelihood at beta 1 keeps less than a grey picture shows.
             CelebAVision(size=32, widths=(16, 32, 64), hidden=0),
             epochs=20,
             anneal_epochs=4,
             architecture=Model((), latent_dim=128),
+            # Of faces as small as these a Bernoulli likelihood at beta 1 keeps less than a grey picture shows.
             training=Training(steps=0, batch_size=50, learning_rate=1e-3, beta=0.1),
             evaluation=EvaluationSettings(log_likelihood_samples=10, log_likelihood_examples=100),
         ),
