@@ -1,12 +1,12 @@
 """Linear probe: how linearly the class can be read off the posterior mean of every subset."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
-from sklearn.linear_model import LogisticRegression
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
@@ -102,7 +102,9 @@ def _sides(
     return _fitted(features, has).decision_function(held_out.astype(np.float64))
 
 
-def _fitted(features: Float[np.ndarray, "B D"], labels: Shaped[np.ndarray, "B"]) -> LogisticRegression:
+def _fitted(features: Float[np.ndarray, "B D"], labels: Shaped[np.ndarray, "B"]) -> Any:
+    from sklearn.linear_model import LogisticRegression  # takes long: whoever asks for --help need not wait for it
+
     return LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=1000).fit(features.astype(np.float64), labels)
 
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from sklearn import mixture
 
 from mmvae_jax.data.batching import Batch, Dataset, take
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks
@@ -52,6 +51,8 @@ def gaussian_mixture(
       key: PRNG key.
       components: of the mixture, at most one a tuple.
     """
+    from sklearn import mixture  # takes long: whoever asks for --help need not wait for it
+
     take_key, draw_key, fit_key = jax.random.split(key, 3)
     train = absent_where_nan(model.modalities, take(dataset.train, take_key, min(dataset.train.size, MAX_FITTED)))
     z = posterior_draws(model, params, draw_key, train).astype(np.float64)

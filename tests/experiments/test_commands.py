@@ -80,6 +80,11 @@ def test_mistakes_take_one_line_that_names_the_command(installed, arguments, sai
     assert line.startswith("error: ") and said in line
 
 
+def test_a_mistake_does_not_wait_for_what_only_evaluations_import(installed):
+    imported = call(installed, "-X", "importtime", "../mmvae", "polymnist", "--nope").stderr
+    assert " mmvae_jax.evaluation.probe\n" in imported and " sklearn\n" not in imported
+
+
 @pytest.mark.slow
 def test_an_experiment_of_ones_own_runs_and_reports_no_commit_of_another_repository(installed):
     process = call(installed, "my_experiment.py", "--cache=cache")
