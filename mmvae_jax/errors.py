@@ -1,6 +1,7 @@
 """The one exception for mistakes that a user can mend, and messages of others in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -14,6 +15,21 @@ def one_line(error: Exception) -> str:
     """An error's message; long ones say in front what failed and at the end why."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 110 else f"{text[:40]} ... {text[-70:]}"
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Whatever is raised within, in one line that begins with what is wrong.
+
+    Raises:
+      UserError: in place of any other exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {one_line(error)}") from error
 
 
 def check_choice(value: object, choices: Iterable[str], what: str) -> None:

@@ -100,9 +100,33 @@ class Modality:
         x = in_units(x, self.pixels, self.discrete)
         return jnp.where(jnp.isnan(x), 0.0, x) if self.nan_missing else x
 
+    def observed_where_present(self, x: Num[Array, "B ..."], present: Bool[Array, "B"]) -> Bool[Array, "B ..."]:
+        """Which elements of x [B, *shape] are observed, of samples that are present; with as many axes as x."""
+        present = present.reshape(-1, *[1] * len(self.shape))
+        elements = self.observed(x)
+        return present if elements is None else present & elements
+
+    def blanked(self, x: Num[Array, "B ..."], present: Bool[Array, "B"]) -> Num[Array, "B ..."]:
+        """Data [B, *shape] in the model's units, zero where absent, so that nothing can leak."""
+        return jnp.where(self.observed_where_present(x, present), self.in_units(x), 0)
+
     def encoder_input(self, x: Num[Array, "*B"]) -> Num[Array, "*B"]:
         """What the encoder sees of x in the model's units."""
         return jnp.log1p(x) if self.row.counts else x
+
+    def check_output(self, shape: tuple[int, ...]) -> None:
+        """Whether a decoder's output of this shape, without its batch axis, is what the likelihood needs.
+
+        Raises:
+          UserError: it is not, or the encoder knows fewer classes than the decoder.
+        """
+        last = () if self.row.outputs == 1 else (self.row.outputs,)
+        needed = (*self.shape, "categories") if self.discrete else (*self.shape, *last)
+        fits = shape[:-1] == self.shape if self.discrete else shape == needed
+        if not fits:
+            raise UserError(f"{self.name}: decoder output shape {shape} does not fit {self.likelihood}: needs {needed}")
+        if self.discrete and (known := getattr(self.encoder, "categories", shape[-1])) < shape[-1]:
+            raise UserError(f"{self.name}: its encoder knows categories={known} classes, its decoder {shape[-1]}")
 
     def _check_scale(self) -> None:
         values = np.asarray(self.scale)

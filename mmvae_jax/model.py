@@ -1,7 +1,6 @@
 """A multimodal VAE: modalities, inference networks, one fusion, decoders. Pure functions of explicit parameters."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Self, cast, get_args
@@ -16,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Key, Num, PyTree
 
 from mmvae_jax import likelihoods, priors, subsets
 from mmvae_jax.data.batching import Batch
-from mmvae_jax.errors import UserError, check_choice, one_line
+from mmvae_jax.errors import UserError, check_choice, told
 from mmvae_jax.fusion import FUSIONS, Fusion, Network, PriorExpert, get_fusion
 from mmvae_jax.gaussian import Gaussian
 from mmvae_jax.inputs import Presence, as_batch, check_key, check_params
@@ -151,7 +150,7 @@ class Model:
         key = jax.random.key(0)
         found = {}
         for name, output in outputs.items():
-            with _told(f"{name}: its decoder does not take latents of shape {z[name].shape}"):
+            with told(f"{name}: its decoder does not take latents of shape {z[name].shape}"):
                 found[name] = jax.eval_shape(output, key, z[name])[0].shape[-1]
         return found
 
@@ -171,12 +170,12 @@ class Model:
             codes = [jnp.zeros((1, self.latent_dim))] * len(members)
             arguments = codes if network.bridge else [blank[name] for name in members]
             shapes = " and ".join(str(each.shape) for each in arguments)
-            with _told(f"{network.name}: its encoder does not take arrays of shape {shapes}"):
+            with told(f"{network.name}: its encoder does not take arrays of shape {shapes}"):
                 inference[network.name] = _init(self._module(network), jax.random.fold_in(inference_key, i), *arguments)
         decoders = {}
         for i, m in enumerate(self.modalities):
             z = jnp.zeros((1, self.latent_dim + m.private_dim))
-            with _told(f"{m.name}: its decoder does not take latents of shape {z.shape}"):
+            with told(f"{m.name}: its decoder does not take latents of shape {z.shape}"):
                 decoders[m.name] = _init(as_linen(m.decoder), jax.random.fold_in(decoder_key, i), z)
         params: dict[str, Any] = {"inference": inference, "decoders": decoders}
         prior = PRIORS[self.prior].init(jax.random.fold_in(key, 2), self.latent_dim)
@@ -184,7 +183,11 @@ class Model:
             params["prior"] = prior
         if self.auxiliary_prior:
             params["auxiliary_prior"] = {m.name: jnp.zeros(m.private_dim) for m in self.modalities}
-        self._check_networks(params)
+        z = jax.ShapeDtypeStruct((1, self.latent_dim), jnp.float32)
+        private = {m.name: jax.ShapeDtypeStruct((1, m.private_dim), jnp.float32) for m in self.modalities}
+        for m in self.modalities:
+            output = jax.eval_shape(partial(self.output, modality=m), params, z=z, private=private)
+            m.check_output(output.shape[1:])
         return params
 
     @property
@@ -419,10 +422,11 @@ class Model:
         batch = self.batch(data, presence)
         generated = self.generate(params, key, batch, samples=samples, draws=draws)
         observed = self._observed(batch)
-        return {
-            m.name: jnp.where(self._mask(batch, i), observed[m.name], generated[m.name])
+        masks = {
+            m.name: m.observed_where_present(batch.x[m.name], batch.present[:, i])
             for i, m in enumerate(self.modalities)
         }
+        return {name: jnp.where(mask, observed[name], generated[name]) for name, mask in masks.items()}
 
     def batch(self, data: Batch | Mapping[str, Any], presence: Presence | None = None) -> Batch:
         """A dict from modality name to array as a Batch, checked; see `inputs.as_batch`."""
@@ -433,19 +437,8 @@ class Model:
         keys = jax.random.split(key, max(len(owners), 1))
         return {m.name: self.private_prior(m).sample(k, shape) for m, k in zip(owners, keys, strict=False)}
 
-    def _mask(self, batch: Batch, index: int) -> Bool[Array, "B *ones"]:
-        """Where a modality is observed, with as many axes as its data."""
-        modality = self.modalities[index]
-        present = batch.present[:, index].reshape(-1, *[1] * len(modality.shape))
-        elements = modality.observed(batch.x[modality.name])
-        return present if elements is None else present & elements
-
     def _observed(self, batch: Batch) -> dict[str, Num[Array, "B ..."]]:
-        """The data in model units (uint8 pixels scaled to [0, 1]), zero where absent, so that nothing can leak."""
-        return {
-            m.name: jnp.where(self._mask(batch, i), x := m.in_units(batch.x[m.name]), jnp.zeros_like(x))
-            for i, m in enumerate(self.modalities)
-        }
+        return {m.name: m.blanked(batch.x[m.name], batch.present[:, i]) for i, m in enumerate(self.modalities)}
 
     def _module(self, network: Network) -> nn.Module:
         if network.bridge:
@@ -500,30 +493,6 @@ class Model:
             raise UserError(
                 f"prior={self.prior} with a quotient by the prior: it need not exist; use prior=standard or fusion poe"
             )
-
-    def _check_networks(self, params: Params) -> None:
-        z = jax.ShapeDtypeStruct((1, self.latent_dim), jnp.float32)
-        private = {m.name: jax.ShapeDtypeStruct((1, m.private_dim), jnp.float32) for m in self.modalities}
-        for m in self.modalities:
-            output = jax.eval_shape(partial(self.output, modality=m), params, z=z, private=private).shape[1:]
-            needed = m.shape if m.row.outputs == 1 else (*m.shape, m.row.outputs)
-            fits = output[:-1] == m.shape if m.discrete else output == needed
-            if not fits:
-                needed = (*m.shape, "categories") if m.discrete else needed
-                raise UserError(f"{m.name}: decoder output shape {output} does not fit {m.likelihood}: needs {needed}")
-            if m.discrete and (known := getattr(m.encoder, "categories", output[-1])) < output[-1]:
-                raise UserError(f"{m.name}: its encoder knows categories={known} classes, its decoder {output[-1]}")
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Whatever a network raises, in one line that says whose it is."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{what}: {one_line(error)}") from error
 
 
 @partial(jax.jit, static_argnums=0)
