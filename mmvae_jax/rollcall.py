@@ -45,7 +45,9 @@ def call_roll(address: str, process: int, count: int, timeout: float) -> None:
 def _listen(port: int, count: int, deadline: float, timeout: float) -> str:
     """Process 0's part: what all are told."""
     try:
-        server = socket.create_server(("", port), backlog=count)
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        server = socket.create_server(("", port), family=family, backlog=count, dualstack_ipv6=both)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"process 0 cannot listen at port {port}: {reason}; choose another in HOST:PORT") from None
@@ -56,11 +58,14 @@ def _listen(port: int, count: int, deadline: float, timeout: float) -> str:
         while not verdict:
             try:
                 callers.append(_next_caller(server, deadline))
-                words = _line(callers[-1]).split()
             except TimeoutError:
                 missing = ", ".join(str(i) for i in range(1, count) if i not in here)
                 verdict = f"of {count} processes {missing} did not come within {timeout:g} s: start every ID once"
                 break
+            try:
+                words = _line(callers[-1]).split()
+            except OSError:  # a stranger, who says nothing or has gone
+                continue
             if len(words) == 2 and all(word.isdecimal() for word in words):
                 verdict = _entered(int(words[0]), int(words[1]), here, count)
     _tell(callers, verdict)
@@ -70,7 +75,7 @@ def _listen(port: int, count: int, deadline: float, timeout: float) -> str:
 def _next_caller(server: socket.socket, deadline: float) -> socket.socket:
     server.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT))
     caller, _ = server.accept()
-    caller.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT))
+    caller.settimeout(min(max(deadline - time.monotonic(), _SHORTEST_WAIT), _PATIENCE))
     return caller
 
 

@@ -49,9 +49,11 @@ def save(folder: epath.PathLike, model: Model, params: Params) -> None:
     check_params(params)
     arrays = _flat(jax.tree.map(np.asarray, whole(params)))
     _checked(model, arrays)
-    if not hosts.first_process():
-        return
-    folder, content = epath.Path(folder), io.BytesIO()
+    hosts.by_first(lambda: _write(epath.Path(folder), model, arrays))
+
+
+def _write(folder: epath.Path, model: Model, arrays: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     record = {"model": described(model), "crc32": zlib.crc32(content.getvalue())}
     try:

@@ -22,22 +22,21 @@ _BAND, BARS = "standard deviation over runs", "bars: standard deviation over run
 _NO_TERMS = ("step", "seconds", "examples_per_second", "gradient_norm", "learning_rate", "beta")
 
 
-def shown_metrics(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
-    """The keys of the metrics that some of these runs have by number of inputs."""
-    everything = [metrics for all_of in runs.values() for metrics in all_of]
-    return [prefix for prefix in METRICS if any(by_size(metrics, prefix) for metrics in everything)]
-
-
 def metrics_figure(
     runs: Mapping[str, Sequence[Mapping[str, float]]], published: Mapping[str, Sequence[Published]] | None = None
-) -> Figure:
+) -> Figure | None:
     """Metrics against the number of inputs (Sutter et al. 2021, Figure 3), mean and standard deviation over runs.
+
+    None where no run has one by number of inputs.
 
     Args:
       runs: label of a model -> the metrics of its runs, which differ in their seeds.
       published: label of a model -> numbers of others, drawn as hollow points in its colour.
     """
-    shown, everything = shown_metrics(runs), [metrics for several in runs.values() for metrics in several]
+    everything = [metrics for several in runs.values() for metrics in several]
+    shown = [prefix for prefix in METRICS if any(by_size(metrics, prefix) for metrics in everything)]
+    if not shown:
+        return None
     lone = len(everything) == 1
     figure, panels = _panels(len(shown))
     published = published or {}

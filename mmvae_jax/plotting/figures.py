@@ -18,7 +18,7 @@ from mmvae_jax.evaluation.context import Context, first
 from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
-from mmvae_jax.plotting.curves import learning_curve_figure, loss_figure, metrics_figure, shown_metrics
+from mmvae_jax.plotting.curves import learning_curve_figure, loss_figure, metrics_figure
 from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.plotting.style import FigureFormat, save
@@ -241,7 +241,7 @@ def draw_all(
     keys, batch = jax.random.split(context.key, 6)[1:], shown_tuples(context)
     source = SAMPLERS[context.settings.sampler].name
     target, others = model.names[0], model.names[1:]
-    figures: dict[str, Callable[[], Figure]] = {
+    figures: dict[str, Callable[[], Figure | None]] = {
         "data": lambda: data_figure(model, batch),
         "reconstructions": lambda: reconstructions_figure(model, params, keys[0], batch),
         "unconditional": lambda: unconditional_figure(model, params, keys[1], context.sampler, source),
@@ -258,9 +258,7 @@ def draw_all(
         figures["translations"] = lambda: translations_figure(model, params, keys[2], batch, sentences)
     encoded = first(context.judged, MAX_ENCODED)
     figures["traversals"] = lambda: traversals_figure(model, params, keys[3], encoded)
-    runs = {"": [metrics]}
-    if shown_metrics(runs):
-        figures["metrics"] = lambda: metrics_figure(runs)
+    figures["metrics"] = lambda: metrics_figure({"": [metrics]})
     if points:
         figures["learning_curve"] = lambda: learning_curve_figure(points, metrics)
     if log:
@@ -270,6 +268,8 @@ def draw_all(
     paths = []
     for name, draw in figures.items():
         figure = draw()
+        if figure is None:
+            continue
         paths.append(folder / f"{name}.png")
         for kind in dict.fromkeys(("png", figure_format)):
             save(figure, folder / f"{name}.{kind}", title)

@@ -26,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from mmvae_jax import hosts
 from mmvae_jax.errors import UserError, one_line
-from mmvae_jax.runs.folder import writing
+from mmvae_jax.runs.folder import absolute, writing
 
 _RECORD_FILE = "record.json"
 _ORBAX_LOG = logging.getLogger("absl")
@@ -68,7 +68,7 @@ class Checkpoints:
         every_minutes: float = 0,
         keep_every: int = 0,
     ):
-        self._folder = epath.Path(folder).resolve()
+        self._folder = absolute(folder)
         self._keep_last = keep_last
         self._every_steps = every_steps
         self._every_minutes = every_minutes
@@ -224,9 +224,10 @@ class Checkpoints:
         return writing(f"a checkpoint to {self._folder}", ValueError)
 
     def _write_record(self) -> None:
-        """Orbax calls this on process 0, in its own thread, all files written and the folder not yet renamed."""
+        """Orbax calls this on process 0, in its own thread, all files written and the checkpoint not yet finished."""
         step = self._saved_step
-        (unfinished,) = self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*")
+        # In a bucket, where nothing can be renamed, it has its name from the start, and a file that says when it is whole.
+        unfinished = next(self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*"), self._folder / str(step))
         items = [item for item in unfinished.iterdir() if item.is_dir()]
         files = sorted(path / name for item in items for path, _, names in item.walk() for name in names)
         checksums = {str(path.relative_to(unfinished)): _checksum(path) for path in files}

@@ -20,14 +20,12 @@ from mmvae_jax.evaluation.comparison import SPREAD, compare
 from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
+from mmvae_jax.runs.config import ASIDE
 from mmvae_jax.runs.finished import Run, experiments
-from mmvae_jax.runs.folder import flat_settings
+from mmvae_jax.runs.folder import CONFIG_FILE, METRICS_FILE, flat_settings, read_object
 from mmvae_jax.runs.origin import read_origin
 from mmvae_jax.runs.report import model_label
 from mmvae_jax.runs.results import write_results
-
-# Settings that do not make another model of a run.
-_ASIDE = ("seed", "out", "cache", "fresh", "eval_only", "curve", "list_models", "saving")
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,8 +62,8 @@ def _compare(arguments: Sequence[str] | None) -> None:
         write_results(parsed.markdown, grouped_runs(runs), command, compare(groups))
         print(f"wrote {parsed.markdown} and {parsed.markdown.with_suffix('')}/")
         return
-    _save_figure(groups, parsed.out, experiments(runs))
-    print(f"wrote {parsed.out}")
+    drawn = _save_figure(groups, parsed.out, experiments(runs))
+    print(f"wrote {parsed.out}" if drawn else "no figure: none of these runs has a metric by number of inputs")
 
 
 def read_run(folder: Path) -> Run:
@@ -76,24 +74,19 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: give folders of finished runs")
-    config, metrics = (_read_json(folder, name) for name in ("config.json", "metrics.json"))
+    config, metrics = (_content(folder, name) for name in (CONFIG_FILE, METRICS_FILE))
     bad = [name for name, value in metrics.items() if not isinstance(value, (int, float))]
     if bad:
-        raise UserError(f"{folder / 'metrics.json'}: {bad[0]} is no number; evaluate the run again with --eval-only")
-    settings = flat_settings({name: value for name, value in config.items() if name not in _ASIDE})
+        raise UserError(f"{folder / METRICS_FILE}: {bad[0]} is no number; evaluate the run again with --eval-only")
+    aside = tuple(f"{name}." for name in ("seed", *ASIDE))
+    settings = {name: value for name, value in flat_settings(config).items() if not f"{name}.".startswith(aside)}
     return Run(settings, model_label(config), metrics, config, folder, read_origin(folder))
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no {name} in {folder}: is it the folder of a finished run?") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): evaluate the run again with --eval-only") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: evaluate the run again with --eval-only")
+def _content(folder: Path, name: str) -> dict[str, Any]:
+    content = read_object(folder / name, "evaluate the run again with --eval-only")
+    if content is None:
+        raise UserError(f"no {name} in {folder}: is it the folder of a finished run?")
     return content
 
 
@@ -129,10 +122,14 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
     return f"{run.label} ({details})"
 
 
-def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path, of: str) -> None:
+def _save_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path, of: str) -> bool:
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out={path}: name a .png, .pdf or .svg file")
+    figure = metrics_figure(groups)
+    if figure is None:
+        return False
     try:
-        save(metrics_figure(groups), path, of)
+        save(figure, path, of)
     except OSError as error:
         raise UserError(f"--out={path} cannot be written: {error.strerror}") from None
+    return True

@@ -131,6 +131,23 @@ class Config(Generic[Own]):
         return self.model_name or self.architecture.fusion
 
 
+# What changes nothing of a run's results.
+ASIDE = (
+    "out",
+    "cache",
+    "streaming",
+    "fresh",
+    "eval_only",
+    "curve",
+    "list_models",
+    "figure_format",
+    "distributed",
+    "distributed_timeout",
+    "saving",
+    "training.model_parallel",
+)
+
+
 def parse(presets: dict[str, Config[Own]], program: str, arguments: Sequence[str]) -> Config[Own]:
     """The configuration of a command line.
 
@@ -234,13 +251,14 @@ def from_record(default: Config[Own], record: Mapping[str, Any]) -> Config[Own]:
 
 
 def _early(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that decides the defaults of the others."""
+    """The value of a flag that decides the defaults of the others; of one given twice the last, as tyro takes it."""
+    found = None
     for i, argument in enumerate(arguments):
         if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
+            found = argument.partition("=")[2]
         if argument == flag and i + 1 < len(arguments):
-            return arguments[i + 1]
-    return None
+            found = arguments[i + 1]
+    return found
 
 
 def _one_line(box: str, program: str) -> str:

@@ -21,6 +21,16 @@ _LOCK_FILE = ".lock"
 _ABSENT = "(absent)"
 
 
+def absolute(folder: epath.PathLike) -> epath.Path:
+    """A folder's absolute path; what lies in a bucket (gs://bucket/run) has one."""
+    folder = epath.Path(folder)
+    return folder if _in_a_bucket(folder) else folder.resolve()
+
+
+def _in_a_bucket(folder: epath.PathLike) -> bool:
+    return "://" in str(folder)
+
+
 def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
     """Creates a run's folder, or the one that another flag names, and makes sure that files can be written there.
 
@@ -34,6 +44,10 @@ def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+    except ImportError as error:
+        raise UserError(
+            f"cannot write to {folder}: {one_line(error)}; pip install 'mmvae-jax[gcs]', or choose another {flag}"
+        ) from None
     except UnicodeEncodeError:
         raise UserError(f"cannot write to {str(folder)!a}: its name is no text; choose another {flag}") from None
     except FileExistsError:
@@ -50,7 +64,7 @@ def held(folder: epath.PathLike) -> Iterator[None]:
     Raises:
       UserError: another run is there.
     """
-    if "://" in str(folder):
+    if _in_a_bucket(folder):
         yield
         return
     lock = filelock.FileLock(epath.Path(folder) / _LOCK_FILE, timeout=0)
@@ -114,18 +128,26 @@ def read_config(folder: epath.PathLike) -> dict[str, Any] | None:
     Raises:
       UserError: when `config.json` cannot be read.
     """
-    path = epath.Path(folder) / CONFIG_FILE
+    return read_object(epath.Path(folder) / CONFIG_FILE, "use another --out or --fresh")
+
+
+def read_object(path: epath.PathLike, remedy: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file.
+
+    Raises:
+      UserError: when it cannot be read, with the remedy.
+    """
     try:
-        config = json.loads(path.read_text())
+        content = json.loads(epath.Path(path).read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         reason = one_line(error)
     else:
-        if isinstance(config, dict):
-            return config
-        reason = f"it holds a {type(config).__name__} in place of an object"
-    raise UserError(f"cannot read {path} ({reason}): use another --out or --fresh")
+        if isinstance(content, dict):
+            return content
+        reason = f"it holds a {type(content).__name__} in place of an object"
+    raise UserError(f"cannot read {path} ({reason}): {remedy}")
 
 
 def check_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:

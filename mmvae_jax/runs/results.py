@@ -111,7 +111,8 @@ def _draw(folder: Path, groups: Groups, published: Mapping[str, Sequence[Publish
         save(figure, folder / f"{name}.png", of)
         return f"![{caption}]({folder.name}/{name}.png)"
 
-    shown["Figures"] = [draw(metrics_figure(metrics, published), "metrics", "metrics against the number of inputs")]
+    by_inputs = metrics_figure(metrics, published)
+    shown["Figures"] = [draw(by_inputs, "metrics", "metrics against the number of inputs")] if by_inputs else []
     if any(_JOINT in each for several in metrics.values() for each in several):
         shown["Figures"].append(draw(single_figure(metrics, _JOINT, published), "joint_coherence", "joint coherence"))
     shown["Learning curves"] = [

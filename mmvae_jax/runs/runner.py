@@ -29,7 +29,7 @@ from mmvae_jax.plotting.figures import draw_all
 from mmvae_jax.plotting.powerset import powerset_shown
 from mmvae_jax.runs.checkpoints import Checkpoints
 from mmvae_jax.runs.command import exit_code, program
-from mmvae_jax.runs.config import Config, Own, from_record, parse, to_record
+from mmvae_jax.runs.config import ASIDE, Config, Own, from_record, parse, to_record
 from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
@@ -44,6 +44,7 @@ from mmvae_jax.runs.folder import (
     held,
     prepare_folder,
     read_config,
+    read_object,
     write_config,
     write_whole,
     writing,
@@ -55,23 +56,8 @@ from mmvae_jax.runs.report import model_label, write_report
 from mmvae_jax.sharding import placed
 from mmvae_jax.training import Training, TrainState, init_state
 
-# What changes nothing of a run's results.
-_ASIDE = (
-    "out",
-    "cache",
-    "streaming",
-    "fresh",
-    "eval_only",
-    "curve",
-    "list_models",
-    "figure_format",
-    "distributed",
-    "distributed_timeout",
-    "saving",
-    "training.model_parallel",
-)
 # What may differ between a run and its continuation.
-_FREE = (*_ASIDE, "evaluation")
+_FREE = (*ASIDE, "evaluation")
 _FREE_WITHOUT_SCHEDULE = ("epochs", "training.steps")
 # Steps between two looks at signals, checkpoints and the log.
 _STEPS_AT_ONCE = 25
@@ -133,14 +119,18 @@ def prepare(experiment: Experiment[Own], config: Config[Own]) -> Prepared:
         )
     model = replace(config.architecture, modalities=experiment.modalities(config, dataset))
     check_data(model, dataset.test)
+    training = _in_steps(config, steps_per_epoch(dataset.train, config.training))
+    return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
+
+
+def _in_steps(config: Config, epoch: int) -> Training:
+    """The training, epochs of so many steps being counted in steps."""
     training = config.training
-    epoch = steps_per_epoch(dataset.train, training)
-    training = replace(
+    return replace(
         training,
         steps=training.steps or config.epochs * epoch,
         anneal_steps=training.anneal_steps or config.anneal_epochs * epoch,
     )
-    return Prepared(dataset, model, training, init_state(model, training, jax.random.key(config.seed)))
 
 
 def load_run(experiment: Experiment[Own], folder: epath.PathLike) -> tuple[Prepared, TrainState]:
@@ -173,6 +163,7 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
     folder = epath.Path(config.out or f"runs/{experiment.name}/{config.label}-seed{config.seed}")
     if config.eval_only:
         hosts.by_first(lambda: _check_checkpoints(folder))
+        config = _as_trained(config, folder)
     cache = Path(config.cache).expanduser()
     prepare_folder(cache, "--cache")
     cache_compiled(cache / "compiled")
@@ -199,10 +190,29 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
 
 
 def finished(folder: epath.PathLike, config: Config) -> bool:
-    """Whether the run of this configuration has been trained, measured and drawn in a folder."""
-    # The data decide the steps where the epochs do not.
-    steps = () if config.training.steps else ("training.steps",)
-    return has_results(folder) and has_config(folder, to_record(config), (*_ASIDE, "dataset", *steps))
+    """Whether the run of this configuration has been trained to its end, measured and drawn in a folder.
+
+    Raises:
+      UserError: its `config.json` or `metrics.json` cannot be read.
+    """
+    folder = epath.Path(folder)
+    if not has_results(folder):
+        return False
+    metrics = read_object(folder / METRICS_FILE, "evaluate the run again with --eval-only") or {}
+    steps, epochs = (metrics.get(f"train/{unit}", 0) for unit in ("steps", "epochs"))
+    training = _in_steps(config, round(steps / epochs) if epochs else 0)
+    record = {**to_record(config), "training": asdict(training)}
+    return steps == training.steps and has_config(folder, record, (*ASIDE, "dataset"))
+
+
+def _as_trained(config: Config[Own], folder: epath.Path) -> Config[Own]:
+    """The configuration with as much training as the run in the folder was given, whatever is asked for now."""
+    record = read_config(folder) or {}
+    try:
+        epochs, steps = record["epochs"], record["training"]["steps"]
+    except (LookupError, TypeError):  # `check_config` says what is wrong with it
+        return config
+    return replace(config, epochs=epochs, training=replace(config.training, steps=steps))
 
 
 def _check_checkpoints(folder: epath.Path) -> None:
@@ -269,15 +279,20 @@ def _train(
             checkpoints.clear()
         template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
+        state = template if restored is None else restored
+        start = int(state.step)
+        if start > training.steps:
+            raise UserError(
+                f"{folder} has been trained for {start} steps, this run asks for {training.steps}: ask for as many, "
+                "use --fresh to start over, or choose another --out"
+            )
 
         def begin() -> None:
-            if config.fresh or not has_config(folder, record, _ASIDE):
+            if config.fresh or not has_config(folder, record, ASIDE):
                 drop_results(folder)
             write_config(folder, record)
 
         hosts.by_first(begin)
-        state = template if restored is None else restored
-        start = int(state.step)
         if config.eval_only or start >= training.steps:
             return state
         hosts.by_first(lambda: write_origin(folder, "trained", command))

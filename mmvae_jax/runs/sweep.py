@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from mmvae_jax.errors import UserError
@@ -16,9 +16,9 @@ from mmvae_jax.plotting.style import save
 from mmvae_jax.plotting.tradeoff import tradeoff_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
-from mmvae_jax.runs.config import Config, parse, settings
+from mmvae_jax.runs.config import Config, parse, settings, to_record
 from mmvae_jax.runs.finished import experiments
-from mmvae_jax.runs.folder import held, prepare_folder, write_whole, writing
+from mmvae_jax.runs.folder import flat_settings, held, prepare_folder, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
 from mmvae_jax.runs.runner import Experiment, finished
 
@@ -124,7 +124,9 @@ def planned(
     shown = " ".join((Path(command[0]).name, *command[1:]))
     for chosen in product(*(swept[flag] for flag in flags)):
         values = dict(zip(flags, chosen, strict=True))
-        words = [word for flag, value in values.items() for word in _words(flag, value)]
+        words = [word for flag, value in values.items() if not _is_switch(value) for word in _words(flag, value)]
+        without = flat_settings(to_record(parse(experiment.presets, shown, [*common, *words])))
+        words += [word for flag, value in values.items() if _is_switch(value) for word in _switch(flag, value, without)]
         config = parse(experiment.presets, shown, [*common, *words])
         name = ",".join(f"{flag}={quote(values[flag], safe=' +')}" for flag in [*flags[1:], "seed"])
         for other, its in configs.items():
@@ -218,10 +220,20 @@ def _given(arguments: Sequence[str]) -> Given:
 
 def _words(flag: str, value: str) -> list[str]:
     """A flag with its value as arguments of a run."""
-    if value.lower() in ("true", "false"):
-        return [f"--{flag}"] if value.lower() == "true" else []
     parts = value.split()
     return [f"--{flag}={value}"] if len(parts) == 1 else [f"--{flag}", *parts]
+
+
+def _is_switch(value: str) -> bool:
+    return value.lower() in ("true", "false")
+
+
+def _switch(flag: str, value: str, without: Mapping[str, Any]) -> list[str]:
+    """A switch as arguments of a run, which without it has the settings `without`: a preset or model may turn it on."""
+    name, wish = f".{flag.replace('-', '_')}", value.lower() == "true"
+    if any(f".{setting}".endswith(name) and default is wish for setting, default in without.items()):
+        return []
+    return [f"--{flag}" if wish else f"--no-{flag}"]
 
 
 def _experiment(package: str, name: str) -> tuple[list[str], Experiment]:

@@ -168,5 +168,5 @@ def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path):
         (tmp_path / name).mkdir()
     with pytest.raises(UserError, match="cannot read .*--fresh"):
         check_config(tmp_path, CONFIG)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot read .*--eval-only"):
         read_run(tmp_path)

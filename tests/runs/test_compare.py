@@ -77,6 +77,29 @@ def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
     assert head == ["", "mopoe (latent_dim 32)", "mopoe (latent_dim 64)", "poe"]
 
 
+def test_what_changes_nothing_of_a_run_makes_no_other_model_of_it(tmp_path, capsys):
+    runs = [write_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    config = json.loads(Path(runs[1], "config.json").read_text())
+    aside = {"figure_format": "pdf", "distributed": "10.0.0.1:8476,0,4", "saving": {"keep_last": 3}}
+    config |= {**aside, "training": {**config["training"], "model_parallel": 2}}
+    Path(runs[1], "config.json").write_text(json.dumps(config))
+    assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
+    assert cells(capsys.readouterr().out)[:2] == [["", "mopoe"], ["runs", "2"]]
+
+
+def test_runs_without_a_metric_by_number_of_inputs_have_a_table_and_no_figure(tmp_path, capsys):
+    runs = [write_run(tmp_path / name, fusion) for name, fusion in (("a", "poe"), ("b", "moe"))]
+    for run in runs:
+        Path(run, "metrics.json").write_text('{"coherence/joint": 0.25}')
+    out = tmp_path / "f.png"
+    assert compare.main([*runs, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert ["Joint coherence", "0.250", "0.250"] in cells(said) and "no figure" in said and not out.exists()
+    page = tmp_path / "page.md"
+    assert compare.main([*runs, "--markdown", str(page)]) == 0
+    assert "metrics against" not in page.read_text()
+
+
 def test_chosen_metrics_rank_the_models(tmp_path, capsys):
     runs = [
         write_run(tmp_path / "b0", fusion="poe", shift=-0.3),
@@ -184,8 +207,8 @@ def spoil(folder, name, content):
     [
         ("metrics.json", None, "no metrics.json in"),
         ("config.json", None, "no config.json in"),
-        ("metrics.json", '{"probe/m0": ', "cannot be read"),
-        ("metrics.json", "[]", "no JSON object"),
+        ("metrics.json", '{"probe/m0": ', "cannot read"),
+        ("metrics.json", "[]", "it holds a list in place of an object"),
         ("metrics.json", '{"probe/m0": "high"}', "probe/m0 is no number"),
     ],
 )

@@ -36,3 +36,8 @@ def test_the_presets_are_the_defaults_and_flags_override_them():
     config = parse(EXPERIMENT.presets, "mine", ["--fusion=moe", "--noise=0.5"])
     assert (config.architecture.fusion, config.own.noise, config.label) == ("moe", 0.5, "moe")
     assert (config.architecture.latent_dim, config.training.steps) == (2, 4)
+
+
+def test_of_a_flag_given_twice_the_last_counts_and_decides_the_defaults():
+    config = parse(EXPERIMENT.presets, "mine", ["--model=poe", "--model", "moe"])
+    assert (config.model_name, config.architecture.fusion) == ("moe", "moe")

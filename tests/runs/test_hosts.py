@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -88,6 +89,32 @@ def test_all_processes_hear_what_is_wrong():
     }
     (alone,) = roll([(1, 2)], timeout=0.5)
     assert re.fullmatch(r"no answer from 127\.0\.0\.1:\d+ within 0\.5 s: start process 0 there, its port open", alone)
+
+
+def test_strangers_at_the_port_neither_end_the_roll_call_nor_hold_it_up(monkeypatch):
+    monkeypatch.setattr("mmvae_jax.rollcall._PATIENCE", 0.2)
+    port, said = free_port(), []
+
+    def answer(process: int, host: str) -> None:
+        call_roll(f"{host}:{port}", process, 2, 20)
+        said.append(process)
+
+    first = threading.Thread(target=answer, args=(0, "localhost"))
+    first.start()
+    strangers = []
+    while len(strangers) < 3:
+        try:
+            strangers.append(socket.create_connection(("127.0.0.1", port)))
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    strangers[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    strangers[0].close()  # resets
+    strangers[1].sendall(b"GET / HTTP/1.1\r\n")
+    answer(1, "[::1]" if socket.has_dualstack_ipv6() else "127.0.0.1")  # the third says nothing
+    first.join()
+    for stranger in strangers:
+        stranger.close()
+    assert sorted(said) == [0, 1]
 
 
 def test_a_port_in_use_is_refused():

@@ -47,6 +47,17 @@ def test_switches_and_values_of_several_words():
         ["python", OWN, "--seed=0", "--out=all/empty-subset=false,seed=0"],
         ["python", OWN, "--seed=0", "--empty-subset", "--out=all/empty-subset=true,seed=0"],
     ]
+    assert planned({"auxiliary-prior": ["true", "false"]}, "--model=mmvae_plus") == [
+        ["python", OWN, "--model=mmvae_plus", "--seed=0", "--out=all/auxiliary-prior=true,seed=0"],
+        [
+            "python",
+            OWN,
+            "--model=mmvae_plus",
+            "--seed=0",
+            "--no-auxiliary-prior",
+            "--out=all/auxiliary-prior=false,seed=0",
+        ],
+    ]
     assert sweep._words("widths", "16 32") == ["--widths", "16", "32"]
     (command,) = planned({"data": ["a/b"]})
     assert command[-2:] == ["--data=a/b", "--out=all/data=a%2Fb,seed=0"]
@@ -192,6 +203,7 @@ def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeyp
     assert not done()
     assert main(EXPERIMENT, flags) == 0
     assert done() and done("--keep-last=3") and not done("--log-likelihood-samples=3") and not done("--beta=2")
+    assert not done("--steps=5") and not done("--anneal-steps=2")
 
     def killed(_: object) -> None:
         raise Interrupted(signal.SIGTERM)
@@ -199,6 +211,34 @@ def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeyp
     monkeypatch.setattr(runner, "measure", killed)
     assert main(EXPERIMENT, [*flags, "--log-likelihood-samples=3"]) == 128 + signal.SIGTERM
     assert not done() and not done("--log-likelihood-samples=3")
+
+
+def test_a_run_counted_in_epochs_is_done_at_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its epochs are as many steps as the data decide; measured half-way it is not done, and too much is refused."""
+    monkeypatch.setattr(runner, "measure", lambda context: {"probe/a": 0.5})
+    monkeypatch.setattr(runner, "draw_all", lambda *_: [])
+    monkeypatch.setattr(runner, "powerset_shown", lambda context: {})
+    folder, common = tmp_path / "run", ["--steps=0", f"--cache={tmp_path / 'cache'}", f"--out={tmp_path / 'run'}"]
+
+    def done(*flags: str) -> bool:
+        return finished(folder, parse(EXPERIMENT.presets, "own", [*common, *flags]))
+
+    assert main(EXPERIMENT, [*common, "--epochs=2", "--anneal-epochs=1"]) == 0
+    assert (
+        done("--epochs=2", "--anneal-epochs=1")
+        and not done("--epochs=2")
+        and not done("--epochs=4", "--anneal-epochs=1")
+    )
+    assert main(EXPERIMENT, [*common, "--epochs=1", "--anneal-epochs=1"]) == 2
+    assert main(EXPERIMENT, [*common, "--eval-only", "--anneal-epochs=1"]) == 0
+    assert done("--epochs=2", "--anneal-epochs=1")
+
+    config = json.loads((folder / "config.json").read_text())
+    longer = {**config, "epochs": 4, "training": {**config["training"], "steps": 20}}
+    (folder / "config.json").write_text(
+        json.dumps(longer)
+    )  # as a run of four epochs leaves it that is stopped after two
+    assert not done("--epochs=4", "--anneal-epochs=1")
 
 
 @pytest.mark.slow
