@@ -53,8 +53,9 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
     folder = Path(parsed.out or f"runs/baselines/{parsed.experiment}-seed{parsed.seed}")
     prepare_folder(folder)
     experiment = named[parsed.experiment]
-    config = next(iter(experiment.presets.values()))
-    config = replace(config, data=parsed.data, seed=parsed.seed)
+    preset = parsed.preset or next(iter(experiment.presets))
+    check_choice(preset, experiment.presets, "preset")
+    config = replace(experiment.presets[preset], data=parsed.data, seed=parsed.seed)
     sets = {level: experiment.load(_at(config, level)) for level in parsed.levels}
     first = next(iter(sets.values()))
     models, errors = _of_runs(parsed.runs, first)
@@ -79,6 +80,8 @@ def _parser(named: Mapping[str, Experiment]) -> Parser:
     parser = Parser(program(), description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", help=f"one of {', '.join(named)}")
     parser.add_argument("--runs", nargs="+", type=Path, default=(), metavar="DIR", help="finished runs of it")
+    about = "of the experiment, which gives data and image network; default its first"
+    parser.add_argument("--preset", default="", help=about)
     parser.add_argument("--data", default="embedded", help="as of the experiment")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     about = "fractions of training tuples with image and label (default: %(default)s)"
@@ -135,7 +138,9 @@ def _of_runs(folders: Sequence[Path], dataset: Dataset) -> tuple[Curves, dict[tu
     for folder in dict.fromkeys(folders):
         run = read_run(folder)
         if run.settings.get("dataset.fingerprint") != dataset.provenance["fingerprint"]:
-            raise UserError(f"{folder} was trained on other data than {dataset.name} of this --data: leave it out")
+            raise UserError(
+                f"{folder} was trained on other data than {dataset.name} of this --data and --preset: leave it out"
+            )
         if name not in run.metrics:
             raise UserError(f"{folder} has no {name}: evaluate the run again with --eval-only")
         settings = {key: value for key, value in run.settings.items() if key not in _ASIDE}

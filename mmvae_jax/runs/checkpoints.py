@@ -11,7 +11,7 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
@@ -226,10 +226,10 @@ class Checkpoints:
     def _write_record(self) -> None:
         """Orbax calls this on process 0, in its own thread, all files written and the checkpoint not yet finished."""
         step = self._saved_step
-        # In a bucket, where nothing can be renamed, it has its name from the start, and a file that says when it is whole.
+        # In a bucket, where nothing is renamed, it has its name from the start, and a file that says when it is whole.
         unfinished = next(self._folder.glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*"), self._folder / str(step))
         items = [item for item in unfinished.iterdir() if item.is_dir()]
-        files = sorted(path / name for item in items for path, _, names in item.walk() for name in names)
+        files = sorted(path for item in items for path in _files(item))
         checksums = {str(path.relative_to(unfinished)): _checksum(path) for path in files}
         record = {"loss": self._losses[step], "crc32": checksums}
         (unfinished / _RECORD_FILE).write_text(json.dumps(record))
@@ -265,6 +265,12 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
 def _lowest(steps: Sequence[int], losses: Mapping[int, float]) -> int | None:
     return min(steps, key=lambda step: losses.get(step, math.inf), default=None)
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    """All below it; what `walk` says of a bucket's folders are no paths in a bucket."""
+    for path in folder.iterdir():
+        yield from _files(path) if path.is_dir() else (path,)
 
 
 def _checksum(path: epath.Path) -> int:

@@ -24,10 +24,11 @@ _ABSENT = "(absent)"
 def absolute(folder: epath.PathLike) -> epath.Path:
     """A folder's absolute path; what lies in a bucket (gs://bucket/run) has one."""
     folder = epath.Path(folder)
-    return folder if _in_a_bucket(folder) else folder.resolve()
+    return folder if in_bucket(folder) else folder.resolve()
 
 
-def _in_a_bucket(folder: epath.PathLike) -> bool:
+def in_bucket(folder: epath.PathLike) -> bool:
+    """Whether a folder lies in a bucket, where files are written whole or not at all and nothing is locked."""
     return "://" in str(folder)
 
 
@@ -46,7 +47,7 @@ def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
         probe.unlink()
     except ImportError as error:
         raise UserError(
-            f"cannot write to {folder}: {one_line(error)}; pip install 'mmvae-jax[gcs]', or choose another {flag}"
+            f"cannot write to {folder}: {one_line(error)}; pip install 'etils[epath-gcs]', or choose another {flag}"
         ) from None
     except UnicodeEncodeError:
         raise UserError(f"cannot write to {str(folder)!a}: its name is no text; choose another {flag}") from None
@@ -64,7 +65,7 @@ def held(folder: epath.PathLike) -> Iterator[None]:
     Raises:
       UserError: another run is there.
     """
-    if _in_a_bucket(folder):
+    if in_bucket(folder):
         yield
         return
     lock = filelock.FileLock(epath.Path(folder) / _LOCK_FILE, timeout=0)

@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from mmvae_jax.runs.folder import write_whole, writing
+from mmvae_jax.runs.folder import in_bucket, write_whole, writing
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -65,7 +65,8 @@ class RunLog:
         self._folder = folder
         self._open = ExitStack()
         with writing(folder / LOG_FILE):
-            self._file = self._open.enter_context((folder / LOG_FILE).open("a", encoding="utf-8"))
+            self._lines = _InBucket(folder / LOG_FILE) if in_bucket(folder) else _Lines(folder / LOG_FILE)
+        self._open.callback(self._lines.close)
         with writing(folder / TENSORBOARD_FOLDER):
             self._events = _Events(folder / TENSORBOARD_FOLDER, start_step)
         self._open.callback(self._events.close)
@@ -97,8 +98,7 @@ class RunLog:
         rate = (step - self._step) * self._batch_size / max(now - self._reported, 1e-9)
         row = {"step": step, "seconds": self.seconds, "examples_per_second": rate, **values}
         with writing(self._folder / LOG_FILE):
-            self._file.write(_line(row))
-            self._file.flush()
+            self._lines.write(_line(row))
         with writing(self._folder / TENSORBOARD_FOLDER):
             self._events.write(step, {**values, "examples_per_second": rate})
         self._progress.show(step, values.get("loss", math.nan), rate)
@@ -163,6 +163,40 @@ def _rows(path: epath.Path) -> Iterator[dict[str, Any]]:
 def _line(row: Mapping[str, float]) -> str:
     finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(finite, allow_nan=False) + "\n"
+
+
+class _Lines:
+    """A file to which lines are added, each on disk at once."""
+
+    def __init__(self, path: epath.Path):
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, line: str) -> None:
+        """Adds a line."""
+        self._file.write(line)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class _InBucket:
+    """The same in a bucket, where a file cannot be added to: it is written anew, every few seconds and in the end."""
+
+    def __init__(self, path: epath.Path):
+        self._path, self._text, self._written = path, path.read_text(), time.monotonic()
+
+    def write(self, line: str) -> None:
+        """Adds a line."""
+        self._text += line
+        if time.monotonic() - self._written >= _SECONDS_BETWEEN_FLUSHES:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        write_whole(self._path, self._text)
+        self._written = time.monotonic()
 
 
 class _Events:

@@ -217,7 +217,11 @@ def _as_trained(config: Config[Own], folder: epath.Path) -> Config[Own]:
 
 def _check_checkpoints(folder: epath.Path) -> None:
     if not has_checkpoints(folder):
-        raise UserError(f"no checkpoint in {folder} to evaluate: train first, without --eval-only")
+        raise UserError(_nothing_to_evaluate(folder))
+
+
+def _nothing_to_evaluate(folder: epath.Path) -> str:
+    return f"no checkpoint in {folder} to evaluate: train first, without --eval-only"
 
 
 def _evaluate(
@@ -279,6 +283,8 @@ def _train(
             checkpoints.clear()
         template = placed(template, training.model_parallel)
         restored = checkpoints.restore(template, _say)
+        if config.eval_only and restored is None:
+            raise UserError(_nothing_to_evaluate(folder))
         state = template if restored is None else restored
         start = int(state.step)
         if start > training.steps:

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.runs.folder import (
+    absolute,
     check_config,
     drop_results,
     flat_settings,
@@ -50,6 +52,16 @@ def test_a_corrupt_configuration_is_one_line(tmp_path: Path, content: bytes):
     with pytest.raises(UserError, match=r"config\.json.*--fresh") as error:
         check_config(tmp_path, CONFIG)
     assert "\n" not in str(error.value)
+
+
+def test_a_bucket_has_an_absolute_path_and_needs_a_library_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(absolute("gs://bucket/run")) == "gs://bucket/run" and absolute("run") == epath.Path(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(UserError, match=r"cannot write to gs://bucket/run: .*pip install 'etils\[epath-gcs\]'"):
+        prepare_folder("gs://bucket/run")
+    with held("gs://bucket/run"), held("gs://bucket/run"):
+        pass
 
 
 def test_a_folder_is_created_with_its_parents_and_left_empty(tmp_path: Path):

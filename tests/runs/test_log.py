@@ -35,6 +35,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def test_in_a_bucket_the_file_is_written_anew_every_few_seconds_and_in_the_end(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing can be added to a file there; what an earlier run left stays."""
+    monkeypatch.setattr(runlog, "in_bucket", lambda folder: True)
+    with RunLog(tmp_path, 100, 0, 8, show_progress=False) as log:
+        clock.now += 1
+        log.report(10, {"loss": 3.0})
+        assert lines(tmp_path) == []
+        clock.now += 5
+        log.report(20, {"loss": 2.0})
+        assert [row["step"] for row in lines(tmp_path)] == [10, 20]
+        clock.now += 1
+        log.report(30, {"loss": 1.0})
+    assert [row["step"] for row in lines(tmp_path)] == [10, 20, 30]
+    with RunLog(tmp_path, 100, 20, 8, show_progress=False) as log:
+        clock.now += 1
+        log.report(25, {"loss": 1.5})
+    assert [row["step"] for row in lines(tmp_path)] == [10, 20, 25]
+
+
 def lines(folder: Path) -> list[dict]:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
