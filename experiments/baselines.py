@@ -1,7 +1,7 @@
 """What classifiers make of a few labels: the baselines, and multimodal models, against the paired fraction.
 
-    python -m experiments.baselines mnist_label --runs runs/mnist_label/*
-    python -m experiments.baselines fashion_label --data=<folder with fashion_mnist/> --levels 0.01 0.1 1
+    python -m experiments.baselines mnist_label --runs runs/mnist_label/sweep/model=*
+    python -m experiments.baselines fashion_label --preset=paper --data=<folder with fashion_mnist/> --levels 0.01 0.1 1
 
 Trains a supervised network, and logistic regression on pixels, on the hidden units of a restricted Boltzmann machine
 and on the codes of a VAE, each on what `--supervision` leaves of the training tuples (Wu & Goodman 2018, supplement,

@@ -26,7 +26,7 @@ from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.runs.baselines import LEVELS
 from mmvae_jax.training import Training
 
-from .mnist_label import table_1
+from .mnist_label import SUPPLEMENT, table_1
 
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _SHAPE = (28, 28, 1)
@@ -96,7 +96,7 @@ _TABLE_4 = {
 
 def _table_4(model: str) -> tuple[Published, ...]:
     values = dict(zip(LEVELS, _TABLE_4[model], strict=True))
-    return by_supervision(model, "MVAE supplement", "accuracy/fashion->label", values, "100 epochs")
+    return by_supervision(model, "MVAE supplement", "accuracy/fashion->label", values, "100 epochs", SUPPLEMENT[model])
 
 
 EXPERIMENT = Experiment(

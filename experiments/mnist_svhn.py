@@ -132,6 +132,7 @@ EXPERIMENT = Experiment(
                 "log_likelihood/cross/mnist->svhn": 2337.56,
             },
             "all of MNIST and SVHN, K = 30, 30 epochs; log-likelihoods with 1000 samples",
+            {"own.supervision": 1.0, "own.scale": 0.1, "training.options.importance_samples": 30},
         ),
     ),
     reads_data=True,

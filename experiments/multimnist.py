@@ -26,7 +26,7 @@ from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.runs.baselines import LEVELS
 from mmvae_jax.training import Training
 
-from .mnist_label import table_1
+from .mnist_label import SUPPLEMENT, table_1
 
 _SHAPE = (CANVAS, CANVAS, 1)
 
@@ -92,7 +92,8 @@ _TABLE_5 = {
 
 def _table_5(model: str) -> tuple[Published, ...]:
     values = dict(zip(LEVELS, _TABLE_5[model], strict=True))
-    return by_supervision(model, "MVAE supplement", "accuracy/image->string", values, "100 epochs, all of MNIST")
+    metric, settings = "accuracy/image->string", "100 epochs, all of MNIST"
+    return by_supervision(model, "MVAE supplement", metric, values, settings, SUPPLEMENT[model])
 
 
 EXPERIMENT = Experiment(

@@ -211,7 +211,7 @@ class MultimodalVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _rows(self, X: Any, presence: Any = None, reset: bool = False) -> Rows:
         """Samples of every form."""
         if isinstance(X, Rows):
-            return X if presence is None else Rows(X.data, presence)
+            return X if presence is None else X.only(presence)
         if isinstance(X, Mapping) and not sparse.issparse(X):  # some sparse matrices are mappings
             return Rows(X, presence)
         values: Any = X

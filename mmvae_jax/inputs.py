@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool
 
-from mmvae_jax.data.batching import Batch
+from mmvae_jax.data.batching import Batch, Split
 from mmvae_jax.errors import UserError
 from mmvae_jax.modality import Modality
 
@@ -74,6 +74,17 @@ def check_params(params: Any) -> None:
     if not isinstance(params, Mapping) or not {"inference", "decoders"} <= params.keys():
         kind = type(params).__name__
         raise UserError(f"params of type {kind}: give what Model.init makes; of a state that fit returns, state.params")
+
+
+def check_columns(names: Sequence[str], split: Split) -> None:
+    """Whether the columns of a split's presence are the modalities of a model, in its order.
+
+    Raises:
+      UserError: they are not.
+    """
+    if split.presence is not None and split.modalities != tuple(names):
+        ours, theirs = ", ".join(names), ", ".join(split.modalities)
+        raise UserError(f"columns of presence {theirs}, the model has {ours}: give the split these, in this order")
 
 
 def absent_where_nan(modalities: Sequence[Modality], batch: Batch) -> Batch:
@@ -167,6 +178,8 @@ def _check_values(
     if modality.discrete:
         if classes is not None:
             refuse(x >= classes, f"class indices go from 0 to {classes - 1}")
+        if not modality.shape:  # of strings it is padding
+            refuse(x < 0, "class indices go from 0 on; say by presence which are missing")
         return
     if modality.row.counts:
         refuse((x < 0) | (np.floor(x) < x), f"{modality.likelihood} takes counts, whole numbers of at least 0")

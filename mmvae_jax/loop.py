@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mmvae_jax.data.batching import Batch, Split, fixed_split, gather_batch, take
 from mmvae_jax.data.streaming import Streamed
 from mmvae_jax.errors import UserError
-from mmvae_jax.inputs import Presence, checked_presence, needs_a_look
+from mmvae_jax.inputs import Presence, check_columns, checked_presence, needs_a_look
 from mmvae_jax.model import Model
 from mmvae_jax.objectives import OBJECTIVES, Terms, check
 from mmvae_jax.sharding import check_batch_size, over_all_devices, placed, platform, split_over_devices
@@ -238,8 +238,9 @@ def check_data(model: Model, split: Split) -> None:
     """One look at all tuples of a split, or some streamed ones; bytes that are pixels cannot be wrong, nor are made.
 
     Raises:
-      UserError: data that do not fit the model, naming the first bad sample.
+      UserError: data that do not fit the model, naming the first bad sample, or other columns of presence.
     """
+    check_columns(model.names, split)
     key = jax.random.key(0)
     if isinstance(split, Streamed):
         model.batch(take(split, key, min(split.size, _LOOKED_AT)))

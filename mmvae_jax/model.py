@@ -489,6 +489,11 @@ class Model:
                 f"posterior={self.posterior} with fusion {self.fusion}: its densities have no closed-form product; use "
                 "moe, without subsets, or posterior=gaussian"
             )
+        if fusion.prior_expert != "none" and not self.family.multiplies:
+            raise UserError(
+                f"prior-expert={fusion.prior_expert} with posterior {self.posterior}: its densities have no "
+                "closed-form product; use prior-expert=none or posterior=gaussian"
+            )
         if fusion.prior_expert == "quotient" and self.prior != "standard":
             raise UserError(
                 f"prior={self.prior} with a quotient by the prior: it need not exist; use prior=standard or fusion poe"

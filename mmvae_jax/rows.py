@@ -52,6 +52,14 @@ class Rows:
         """N."""
         return len(next(iter(self.present.values())))
 
+    def only(self, presence: Any) -> "Rows":
+        """What of the samples was observed and is said to be observed by a mask [N, M], too.
+
+        Raises:
+          UserError: a wrong mask.
+        """
+        return Rows(self.data, checked_presence(presence, self.shape) & np.stack(list(self.present.values()), -1))
+
     def __getitem__(self, rows: Any) -> "Rows":
         """Some of the samples."""
         data, present = ({name: x[rows] for name, x in each.items()} for each in (self.data, self.present))

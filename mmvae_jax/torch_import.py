@@ -79,7 +79,7 @@ def _torch_reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError(f"reading {path} needs PyTorch: pip install mmvae-jax[torch]") from None
+        raise UserError(f"reading {path} needs PyTorch: pip install torch") from None
 
     def read(path: Path) -> dict[str, np.ndarray]:
         check_archive(path)

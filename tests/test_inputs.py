@@ -63,6 +63,7 @@ WRONG_VALUES: dict[str, tuple[Modality, np.ndarray, int, str]] = {
     "-1..1 under bernoulli": (vector("bernoulli"), bad_from(4, -1.0, GREY), 4, "scale"),
     "-1..1 under normal, pixels": (vector("normal", **PIXELS), bad_from(4, -1.0, GREY), 4, "scale"),
     "a class too many": (LABEL, np.r_[np.arange(6) % toy.CLASSES, toy.CLASSES, 0], 6, f"{toy.CLASSES - 1}"),
+    "a class below 0": (LABEL, np.r_[0, 1, -1, np.zeros(5, int)], 2, "say by presence"),
     "a symbol too many": (TEXT, bad_from(5, 5, np.zeros((N, 4), np.int32)), 5, "4"),
     "NaN": (vector(), bad_from(1, np.nan), 1, "mark it missing"),
     "NaN, without the option": (vector("normal"), bad_from(2, np.nan), 2, "nan_missing=True"),

@@ -338,6 +338,8 @@ def test_private_latents_must_be_given_to_decode():
 def test_laplace_posteriors_have_no_product(fusion):
     with pytest.raises(UserError, match="laplace"):
         ORACLE.model(fusion, posterior="laplace").init(jax.random.key(0))
+    with pytest.raises(UserError, match="prior-expert=all with posterior laplace"):
+        ORACLE.model("moe", posterior="laplace", prior_expert="all")
 
 
 def test_own_likelihood_functions_are_used():

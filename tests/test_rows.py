@@ -16,6 +16,13 @@ def test_what_is_missing_is_said_or_all_nan():
     np.testing.assert_array_equal(rows.present["b"], [False, True, True, True])
 
 
+def test_a_further_mask_only_takes_away():
+    rows = Rows({"a": np.arange(3.0), "b": np.arange(3.0)}, np.array([[1, 0], [1, 1], [0, 1]], bool))
+    fewer = rows.only(np.array([[1, 1], [0, 1], [1, 1]], bool))
+    np.testing.assert_array_equal(fewer.present["a"], [True, False, False])
+    np.testing.assert_array_equal(fewer.present["b"], [False, True, True])
+
+
 def test_scikit_learn_splits_them():
     rows = Rows(
         {"a": np.arange(12.0).reshape(6, 2), "picture": np.arange(24).reshape(6, 2, 2, 1)}, np.eye(6, 2, dtype=bool)

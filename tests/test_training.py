@@ -360,6 +360,14 @@ def test_steps_per_epoch_drops_the_incomplete_batch():
     assert sorted(np.asarray(plan["index"])) == list(range(N))
 
 
+def test_presence_with_its_columns_in_another_order_is_refused():
+    presence = jnp.ones((N, 2), bool)
+    swapped = fixed_split(dict(reversed(DATA.items())), jnp.zeros(N, int), presence)
+    with pytest.raises(UserError, match="columns of presence m1, m0, the model has m0, m1: give the split these"):
+        fit(MODEL, swapped, TRAINING, jax.random.key(0))
+    assert fit(MODEL, replace(swapped, presence=None), TRAINING, jax.random.key(0)).step
+
+
 def test_batches_keep_their_labels_out_of_training():
     """Labels have no influence: they are for evaluation."""
     states = [

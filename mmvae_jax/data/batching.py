@@ -151,6 +151,8 @@ class Dataset:
                 raise UserError(
                     f"labels of type {each.dtype} and shape {each.shape}: give an integer from 0 on a tuple"
                 )
+        if len(new := np.setdiff1d(labels[1], labels[0])):
+            raise UserError(f"a test tuple of class {new[0]} and no training tuple: give both halves the same classes")
         splits = fixed_split(train, labels[0]), fixed_split(test, labels[1])
         return cls("arrays", tuple(train), *splits, num_classes=int(np.concatenate(labels).max(initial=-1)) + 1)
 

@@ -31,6 +31,8 @@ _IDS = {
 _TRAIN, _TEST = "0", "2"
 # Height and width of the aligned photographs.
 HEIGHT, WIDTH = 218, 178
+# Height and width of their middle that is kept, as is usual.
+CROP = 148
 
 
 class Faces(NamedTuple):
@@ -53,7 +55,7 @@ class Faces(NamedTuple):
 def read_celeba(
     data: str,
     size: int = SIZE,
-    crop: int = 148,
+    crop: int = CROP,
     cache: Path | str = "cache",
     skip_corrupt: bool = False,
     report: Callable[[str], None] = print,

@@ -136,6 +136,11 @@ def cub_captions(
     """
     reading = reading or Reading()
     if data == "embedded":
+        for name in ("image_features", "word_vectors"):
+            if file := getattr(reading, name):
+                raise UserError(
+                    f"{name.replace('_', '-')}={file}: the stand-in reads none; give --data=<folder with cub/>"
+                )
         return stand_in(reading.size, supervision, seed)
     if data == "tfds":
         raise UserError("data=tfds: it has no captions of CUB; give a folder with CUB_200_2011/ and text/, or embedded")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from mmvae_jax.data.attribute_text import longest_text, read_texts, write_texts
 from mmvae_jax.data.attributes import PRESENCE, Attributes
 from mmvae_jax.data.batching import Dataset, Split, fingerprint, fixed_split
-from mmvae_jax.data.celeba import Faces, read_celeba
+from mmvae_jax.data.celeba import CROP, Faces, read_celeba
 from mmvae_jax.data.drawn_faces import ATTRIBUTES, drawn_faces
 from mmvae_jax.data.photographs import Prepare
 from mmvae_jax.data.presence import dropped_presence
@@ -38,12 +38,12 @@ class LoadedFaces:
     test: Faces
     source: str
 
-    def provenance(self, train: Split) -> dict[str, str]:
+    @property
+    def provenance(self) -> dict[str, str]:
         """What reports say of them."""
-        kept = "" if train.presence is None else f"; {np.mean(np.asarray(train.presence)):.4g} of all that is kept"
         return {
             "faces": self.source,
-            "tuples": f"{len(self.train.images)} train, {len(self.test.images)} test{kept}",
+            "tuples": f"{len(self.train.images)} train, {len(self.test.images)} test",
             "attributes": f"{len(self.train.names)}",
             "fingerprint": fingerprint(*(each for half in (self.train, self.test) for each in half[:2])),
         }
@@ -81,7 +81,7 @@ def load_faces(
             first, second = (_prepared(half, prepare) for half in (first, second))
         return LoadedFaces("celeba_stand_in", first, second, source)
     faces = read_celeba(data, size, cache=cache, skip_corrupt=skip_corrupt, prepare=prepare)
-    return LoadedFaces("celeba", *faces, f"CelebA, {data}, resized to {size}x{size}")
+    return LoadedFaces("celeba", *faces, f"CelebA, {data}, the middle {CROP}x{CROP} of each resized to {size}x{size}")
 
 
 def _prepared(faces: Faces, prepare: Prepare) -> Faces:
@@ -107,8 +107,8 @@ def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:
         for half in (faces.train, faces.test)
     )
     attributes = Attributes(dict.fromkeys(names, PRESENCE), {"text": partial(read_texts, names=names)})
-    provenance = faces.provenance(train)
-    return Dataset(f"{faces.name}_text", ("image", "text"), train, test, 1, provenance, attributes=attributes)
+    modalities = "image", "text"
+    return Dataset(f"{faces.name}_text", modalities, train, test, 1, faces.provenance, attributes=attributes)
 
 
 def faces_and_attributes(faces: LoadedFaces, apart: bool = False, drop: float = 0.0, seed: int = 0) -> Dataset:
@@ -136,7 +136,9 @@ def faces_and_attributes(faces: LoadedFaces, apart: bool = False, drop: float = 
     train = _split(halves[0], drop, seed)
     attributes = None if apart else Attributes(dict.fromkeys(ATTRIBUTES, PRESENCE), {"attributes": _probabilities})
     name = f"{faces.name}_{'split_attributes' if apart else 'attributes'}"
-    test, provenance = _split(halves[1]), faces.provenance(train)
+    test, provenance = _split(halves[1]), {**faces.provenance, "attributes": f"{len(ATTRIBUTES)}"}
+    if drop:
+        provenance["tuples"] += f"; of every training face each modality is dropped with probability {drop:g}"
     return Dataset(name, tuple(halves[0]), train, test, 1, provenance, attributes=attributes)
 
 

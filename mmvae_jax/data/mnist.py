@@ -214,10 +214,13 @@ def load_digits(data: str, subfolder: str = "mnist") -> Digits:
     if data == "tfds":
         return tfds_digits(subfolder)
     root = existing_folder(data)
-    if has_idx_files(root):
-        return official_digits(root)
     if (root / subfolder).is_dir():
         return official_digits(root / subfolder)
+    # The files of one data set are called as those of the other.
+    if (other := root.resolve().name) in _URLS.keys() - {subfolder}:
+        raise UserError(f"--data={data}: by its name this is {other}, not {subfolder}: give the folder of {subfolder}")
+    if has_idx_files(root):
+        return official_digits(root)
     raise UserError(
         f"no {subfolder} in {root}: give the folder of its four idx files, or one with a subfolder {subfolder}/"
     )

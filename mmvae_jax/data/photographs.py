@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -166,7 +167,7 @@ def _write(paths: Sequence[Path], made: _Making, pixels: Path, about: Path) -> N
     """The pixels, and last what they are: a cache without that is none."""
     pixels.parent.mkdir(parents=True, exist_ok=True)
     about.unlink(missing_ok=True)
-    unfinished = pixels.with_name(f".{pixels.name}.{os.getpid()}")
+    unfinished = pixels.with_name(f".{pixels.name}.{uuid.uuid4().hex}")  # other hosts may be making it too
     digest, left_out, channels = hashlib.sha256(), [], 3
     try:
         with unfinished.open("wb") as file:

@@ -21,7 +21,6 @@ from mmvae_jax.data.mnist import (
     existing_folder,
     has_idx_files,
     load_digits,
-    official_digits,
     package_folder,
 )
 from mmvae_jax.data.pictures import read_picture
@@ -211,12 +210,10 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None, streaming:
         raise UserError(f"--backgrounds={backgrounds} cannot change the ready-made tuples in {folder}: drop it")
     if folder is not None:
         return release(folder, MODALITIES, streaming)
-    if has_idx_files(root):
-        return compose_dataset(official_digits(root), _backgrounds(backgrounds))
-    if (root / "mnist").is_dir():
+    if has_idx_files(root) or (root / "mnist").is_dir():
         beside = root / "polymnist_backgrounds"
         own = str(beside) if backgrounds is None and beside.is_dir() else backgrounds
-        return compose_dataset(official_digits(root / "mnist"), _backgrounds(own))
+        return compose_dataset(load_digits(data), _backgrounds(own))
     raise UserError(
         f"no PolyMNIST in {root}: it needs train/m0..m4/*.png and test/m0..m4/*.png, MNIST's four "
         "idx files, or a subfolder polymnist/ or mnist/ with them"

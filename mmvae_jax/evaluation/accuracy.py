@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.chunks import MAX_ENCODED, chunks, decoded_at_once
@@ -46,8 +46,11 @@ def predictions(
 
 def matches(
     told: Int[np.ndarray, "B *L"], truth: Int[np.ndarray, "B *L"], end: int
-) -> dict[str, Bool[np.ndarray, "_"]]:
+) -> dict[str, Bool[np.ndarray, "_"] | Float[np.ndarray, "B"]]:
     """Whether labels are right; of strings, whether every symbol is, together ("") and by place ("/1", "/2", ...).
+
+    Together it is a number a string, whose mean is the fraction of all symbols that are right, and whose spread over
+    strings is the fraction's: the symbols of a string come from one latent, and are not independent.
 
     Args:
       told: what was generated.
@@ -59,7 +62,11 @@ def matches(
         return {"": right}
     counts = (truth >= 0) & (truth != end)
     places = {f"/{t + 1}": right[counts[:, t], t] for t in range(truth.shape[1]) if counts[:, t].any()}
-    return {"": right[counts], **places} if places else {}
+    if not places:
+        return {}
+    symbols, told_right = counts.sum(1), (right & counts).sum(1)
+    mean = told_right.sum() / symbols.sum()
+    return {"": mean + (told_right - mean * symbols) / symbols.mean(), **places}
 
 
 def at_means(

@@ -111,7 +111,8 @@ def trained_classifiers(
     settings, so that data that differ never share a classifier, and data that do not share one under any division.
 
     Args:
-      dataset: trained on its training split, its test split says how good they are.
+      dataset: trained on its training split, its test split says how good they are. Presence plays no part: entries
+        that are not there at all are NaN, of which nothing is learned.
       cache_dir: folder of the cache, made if missing.
       settings: of training.
       report: gets a line for every classifier.
@@ -156,7 +157,8 @@ class _Kind(NamedTuple):
     symbols: bool
 
     def in_units(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
-        return in_units(x, self.pixels, self.symbols)
+        units = in_units(x, self.pixels, self.symbols)
+        return jnp.where(jnp.isnan(units), 0.0, units) if jnp.issubdtype(x.dtype, jnp.floating) else units
 
 
 def _right(kind: _Kind, params: Any, test: Batch, name: str) -> Bool[np.ndarray, "T *A"]:
@@ -211,14 +213,17 @@ def _steps(
     optimizer = _optimizer(settings, total)
 
     def loss(params: Any, x: Array, label: Array, key: Key[Array, ""]) -> Float[Array, ""]:
-        logits: Any = kind.module.apply({"params": params}, x, True, rngs={"dropout": key})
-        return jnp.sum(_cross_entropy(logits, label, settings.label_smoothing)) / len(x)
+        logits: Any = kind.module.apply({"params": params}, kind.in_units(x), True, rngs={"dropout": key})
+        costs = _cross_entropy(logits, label, settings.label_smoothing)
+        if jnp.issubdtype(x.dtype, jnp.floating):  # of what is not there at all nothing is learned
+            missing = jnp.isnan(x).reshape(len(x), -1).all(-1)
+            costs = jnp.where(jnp.expand_dims(missing, range(1, costs.ndim)), 0.0, costs)
+        return jnp.sum(costs) / len(x)
 
     def step(state: _State, data: tuple[Array, Array]) -> tuple[_State, None]:
         x, label = data
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        x = kind.in_units(_augment(x, augment_key))
-        gradient = jax.grad(loss)(state.params, x, label, dropout_key)
+        gradient = jax.grad(loss)(state.params, _augment(x, augment_key), label, dropout_key)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = optax.incremental_update(params, state.average, 1 - settings.average)

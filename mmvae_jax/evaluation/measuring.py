@@ -18,7 +18,7 @@ from mmvae_jax.data.batching import Dataset, fixed_split
 from mmvae_jax.evaluation.context import Context
 from mmvae_jax.evaluation.metrics import METRICS, Metric, Values, chosen_metrics
 from mmvae_jax.evaluation.settings import EvaluationSettings
-from mmvae_jax.inputs import check_key, check_params
+from mmvae_jax.inputs import check_columns, check_key, check_params
 from mmvae_jax.model import Model, Params
 
 Metrics = dict[str, float]
@@ -58,6 +58,8 @@ def evaluate(
     check_params(params)
     check_key(key)
     dataset = data if isinstance(data, Dataset) else _as_dataset(model, data)
+    for split in (dataset.train, dataset.test):
+        check_columns(model.names, split)
     return measure(Context(model, params, dataset, key, settings or EvaluationSettings(), cache_dir, report))
 
 

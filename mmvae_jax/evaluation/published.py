@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 
@@ -47,10 +48,21 @@ def by_inputs(metric: str, *values: float) -> dict[str, float]:
 
 
 def by_supervision(
-    model: str, source: str, metric: str, values: Mapping[float, float], settings: str = ""
+    model: str,
+    source: str,
+    metric: str,
+    values: Mapping[float, float],
+    settings: str = "",
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Published, ...]:
     """A metric's values at several fractions of paired training tuples, each for runs of that `--supervision`."""
     return tuple(
-        Published(model, f"{source}, {100 * level:g} % pairs", {metric: value}, settings, {"own.supervision": level})
+        Published(
+            model,
+            f"{source}, {100 * level:g} % pairs",
+            {metric: value},
+            settings,
+            {"own.supervision": level, **given},
+        )
         for level, value in values.items()
     )

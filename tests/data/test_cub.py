@@ -119,6 +119,12 @@ def test_nearest_is_by_euclidean_distance():
     assert len(set(distances.argmin(1))) == 4
 
 
+def test_files_that_the_stand_in_does_not_read_are_refused(error_of):
+    for name in ("image_features", "word_vectors"):
+        message = error_of(cub_captions, "embedded", Reading(size=8, **{name: "some.npy"}))
+        assert f"{name.replace('_', '-')}=some.npy: the stand-in reads none" in message
+
+
 def test_corrupt_photographs_may_be_left_out_with_their_captions(folder, tmp_path, error_of):
     next(folder.rglob("bird_3.jpg")).write_bytes(b"no picture")
     assert "bird_3.jpg cannot be decoded" in error_of(cub_captions, str(folder), Reading(size=8), 1.0, 0, tmp_path)

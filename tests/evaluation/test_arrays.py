@@ -59,6 +59,7 @@ def test_arrays_with_labels_are_a_data_set(tmp_path):
         ({"normal": DATA["normal"]}, np.zeros(40, int), "training data of normal, laplace, test data of normal: give the"),
         (DATA, np.zeros(40), "labels of type float64"),
         (DATA, np.zeros((40, 1), int), r"labels of type int64 and shape \(40, 1\)"),
+        (DATA, np.arange(40), "a test tuple of class 1 and no training tuple"),
         (DATA, np.full(40, -1), "give an integer from 0 on a tuple"),
         (DATA, np.zeros(39, int), "with 39 labels: give each as many rows as labels"),
     ],

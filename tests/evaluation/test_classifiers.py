@@ -111,6 +111,22 @@ def test_counts_are_classified_as_they_are_generated(tmp_path, dtype, pixels, un
     assert np.mean(np.asarray(shown) == label) == found.accuracy > 0.7
 
 
+def test_nothing_is_learned_of_what_is_not_there(tmp_path):
+    """Single missing elements cost themselves; whole ones, whose label could be learned of nothing, teach nothing."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 400)
+    x = rng.normal(np.where(label[:, None], 2.0, -2.0), 1, (400, 6)).astype(np.float32)
+    train = np.where(rng.random(x.shape) < 0.1, np.nan, x)
+    missing = rng.random(400) < 0.4
+    train[missing] = np.nan
+    wrong = np.where(missing, 1, label)
+    splits = (fixed_split({"x": jnp.asarray(a)}, jnp.asarray(b)) for a, b in ((train, wrong), (x, label)))
+    found = trained_classifiers(Dataset("toy", ("x",), *splits, 2), tmp_path, SETTINGS, lambda line: None)["x"]
+    assert found.accuracy > 0.9
+    logits = found.module.apply({"params": found.params}, jnp.zeros((1, 6)))
+    assert abs(float(logits[0, 0] - logits[0, 1])) < 1
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
 def test_a_damaged_file_is_trained_again_and_said_so(dataset, tmp_path, damage):
     one = dataclasses.replace(dataset, modalities=("vector",))

@@ -54,6 +54,7 @@ def test_attributes_are_one_modality_or_eighteen_and_modalities_are_dropped(spli
     model = replace(own.architecture, modalities=VECTORS.modalities(own, dataset))
     assert model.names == (("image", *ATTRIBUTES) if split else ("image", "attributes")) == dataset.modalities
     assert {m.weight for m in model.modalities[1:]} == {10.0} and model.modalities[0].weight == 1
+    assert dataset.provenance["attributes"] == "18" and "dropped with probability 0.9" in dataset.provenance["tuples"]
     present = np.asarray(dataset.train.presence)
     assert present.shape == (300, len(model.names)) and present.any(1).all() and dataset.test.presence is None
     assert present.mean() == pytest.approx(0.1 if split else 0.5, abs=0.1)

@@ -161,6 +161,7 @@ def test_baselines_stand_beside_the_runs_and_are_trained_once(run, tmp_path, cap
     [
         (["nope"], "unknown experiment 'nope': choose one of mnist_label, binary_mnist_label, fashion_label"),
         (["mnist_label", "--baselines", "nope"], "unknown baseline 'nope'"),
+        (["mnist_label", "--preset", "nope"], "unknown preset 'nope': choose one of quick, paper"),
         (["mnist_label", "--levels", "2"], "supervision level 2.0"),
         (["mnist_label", "--steps", "0"], "--steps=0: give at least 1"),
         (["mnist_label", "--levels", "1", "--runs", "nowhere"], "no folder nowhere"),

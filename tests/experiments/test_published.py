@@ -9,7 +9,7 @@ import experiments
 from mmvae_jax.evaluation.measuring import by_size, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import by_inputs, by_supervision, comparable
-from mmvae_jax.runs.config import to_record
+from mmvae_jax.runs.config import parse, to_record
 from mmvae_jax.runs.folder import flat_settings
 from mmvae_jax.zoo import MODELS
 
@@ -33,6 +33,26 @@ def test_every_published_number_has_a_model_and_a_metric_and_one_place(experimen
             row = METRICS[metric_of(name)]
             assert 0 < value <= 1 if row.fraction else abs(value) > 1
     assert len({(each.model, each.source, *each.metrics) for each in published}) == len(published)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "needed", "otherwise"),
+    [
+        ("mnist_svhn_text", "mopoe", [], ["--supervision=0.1"]),
+        ("mnist_svhn", "mmvae", ["--preset=paper_mmvae"], ["--preset=paper"]),
+        ("fashion_label", "jmvae", ["--alpha=0.01"], []),
+        ("celeba_attributes", "jmvae", ["--alpha=0.01"], []),
+        ("celeba_attributes", "mvae", ["--preset=paper_19"], ["--preset=paper_19", "--random-subsets=2"]),
+    ],
+)
+def test_numbers_are_held_against_runs_of_the_papers_settings(name, model, needed, otherwise):
+    (experiment,) = [each for each in EXPERIMENTS if each.name == name]
+
+    def found(flags):
+        settings = flat_settings(to_record(parse(experiment.presets, "test", [f"--model={model}", *flags])))
+        return comparable(experiment.published, model, settings)
+
+    assert found(needed) and not found(otherwise)
 
 
 def test_numbers_are_found_by_their_inputs():
