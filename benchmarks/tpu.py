@@ -4,7 +4,7 @@
     python -m benchmarks.tpu --topology v5e:16x16 --model mopoe
 
 Compiles the program that `fit` runs (loop, composition of the tuples and all) and those of the evaluation for slices of
-TPUs that need not be there (`pip install mmvae-jax[tpu]`), and reads from them what every chip computes, keeps, moves
+TPUs that need not be there (`pip install ".[tpu]"`), and reads from them what every chip computes, keeps, moves
 and exchanges. Nothing runs: seconds are predicted from that and from the chips' published peaks (`chips.py`).
 """
 

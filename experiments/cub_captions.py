@@ -11,7 +11,8 @@ features of them, and figures show the test photograph whose features are neares
 `correlation/joint` that of unconditional samples and `correlation/data` that of real pairs, beside which they
 stand. Expected (Figure 8, curves without numbers): VAEVAE best with all pairs, SVAE's and VAEVAE's conditional ones at
 least MMVAE's but where hardly any pair is complete, MVAE last. The papers' features are 2048 outputs of a ResNet-101,
-their word vectors FastText's; where neither is given, the numbers do not compare with theirs either.
+their word vectors FastText's; where neither is given, the numbers do not compare with theirs either. The SVAE paper
+chooses the best epoch on a validation set; here the last one is measured.
 """
 
 import sys

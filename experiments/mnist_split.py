@@ -6,6 +6,7 @@
     python -m experiments.mnist_split --model=svae --preset=paper --data=<folder with mnist/>
     python -m experiments.mnist_split --model=svae --preset=paper_3 --data=<folder with mnist/>
 
+The paper chooses the best epoch on a validation set; here the last one is measured.
 Expected (Table 1, full MNIST, all pairs): the right digit from both halves 0.95 for the PoE family, 0.54 for MMVAE.
 """
 

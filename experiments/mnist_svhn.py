@@ -9,7 +9,7 @@
 The preset paper is the SVAE paper's, which trains SVAE with a learning rate of 1e-4 (with 1e-3 it diverges here),
 paper_mmvae that of Shi et al. (DReG with K = 30, Laplace throughout, a learned prior). Without --data a stand-in made
 of MNIST digits on photographs takes SVHN's place: it is called svhn_stand_in wherever its numbers appear, and they do
-not compare with the papers'.
+not compare with the papers'. The SVAE paper chooses the best epoch on a validation set; here the last one is measured.
 Expected: both directions of coherence are best for MMVAE, and VAEVAE's joint coherence is (SVAE paper, Figure 7).
 """
 

@@ -19,7 +19,8 @@ from sklearn.neural_network import BernoulliRBM
 from mmvae_jax.baselines.descent import descend
 from mmvae_jax.baselines.models import unimodal_vae
 from mmvae_jax.errors import UserError, check_choice
-from mmvae_jax.evaluation.probe import told
+from mmvae_jax.evaluation.chunks import MAX_ENCODED
+from mmvae_jax.evaluation.probe import posterior_means, told
 from mmvae_jax.loop import fit
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Params
@@ -108,7 +109,8 @@ def network(data: Data, key: Key[Array, ""], settings: BaselineSettings) -> Int[
     init_key, run_key = jax.random.split(key)
     params = module.init(init_key, jnp.asarray(x[:1]))["params"]
     params = descend(loss, params, (x, y), run_key, settings.steps, settings.batch_size, settings.learning_rate)
-    return np.asarray(module.apply({"params": params}, jnp.asarray(data.test_x))).argmax(-1)
+    pieces = np.array_split(data.test_x, -(-len(data.test_x) // MAX_ENCODED))
+    return np.concatenate([np.asarray(module.apply({"params": params}, jnp.asarray(x))).argmax(-1) for x in pieces])
 
 
 def logistic(data: Data, key: Key[Array, ""], settings: BaselineSettings) -> Int[np.ndarray, "T"]:
@@ -131,8 +133,8 @@ def vae(data: Data, key: Key[Array, ""], settings: BaselineSettings) -> Int[np.n
     model = unimodal_vae(modality, settings.latent_dim)
     batch_size = min(settings.batch_size, len(data.train_x))
     training = Training("elbo", settings.steps, batch_size, settings.learning_rate)
-    params = fit(model, {"x": data.train_x}, training, key).params
-    return _read_out(data, lambda x: np.asarray(model.infer(params, {"x": x}).mean()))
+    params, image = fit(model, {"x": data.train_x}, training, key).params, np.ones((1, 1), bool)
+    return _read_out(data, lambda x: posterior_means(model, params, key, model.batch({"x": x}), image)[0])
 
 
 BASELINES: dict[str, Callable[[Data, Key[Array, ""], BaselineSettings], Int[np.ndarray, "T"]]] = {

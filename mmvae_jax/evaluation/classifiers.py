@@ -34,7 +34,7 @@ class ClassifierSettings:
     """How the classifiers are trained.
 
     Attributes:
-      steps: of AdamW, for every modality.
+      steps: of AdamW, for every modality; rounded to whole passes over what is drawn at once.
       batch_size: tuples in a step.
       learning_rate: peak of a one-cycle cosine schedule.
       weight_decay: of AdamW.
