@@ -105,7 +105,7 @@ class Dataset:
     Attributes:
       name: the name used in reports.
       modalities: modality names, in the order of the columns of `Batch.present`.
-      train: the training split.
+      train: the training split. Classifiers are trained on all of its entries, absent ones included, NaN excepted.
       test: the test split; its tuples are the same under every key, only their order changes.
       num_classes: number of values of `Batch.label`.
       provenance: sources, counts and a sha256 fingerprint, for the configuration and the report.
