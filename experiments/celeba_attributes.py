@@ -82,7 +82,9 @@ def modalities(config: Config[CelebAAttributes], dataset: Dataset) -> tuple[Moda
     shape = (own.size, own.size, 3)
     encoder = ConvEncoder(own.widths, kernel=4, hidden=own.hidden)
     decoder = ConvDecoder(shape, own.widths[::-1], kernel=4, hidden=own.hidden)
-    image = Modality("image", shape, encoder, decoder, "bernoulli", private_dim=own.private_dim, pixels=True)
+    image = Modality(
+        dataset.modalities[0], shape, encoder, decoder, "bernoulli", private_dim=own.private_dim, pixels=True
+    )
     count = len(ATTRIBUTES)
     # Two classes are a Bernoulli variable whose samples are told apart as labels are.
     networks, likelihood, symbols = (

@@ -71,7 +71,7 @@ def modalities(config: Config[CelebAText], dataset: Dataset) -> tuple[Modality, 
     shape, text = (own.size, own.size, 3), dataset.train.arrays[0]["text"].shape[1:]
     return (
         Modality(
-            "image",
+            dataset.modalities[0],
             shape,
             ResNetEncoder(own.widths),
             ResNetDecoder(shape, own.widths[::-1]),

@@ -146,7 +146,7 @@ EXPERIMENT = Experiment(
             "MoPoE paper",
             _numbers(i),
             "all of MNIST and SVHN, 150 epochs; Tables 2 to 4",
-            {"own.supervision": 1.0},
+            {"own.supervision": 1.0, "training.beta": 5.0},
         )
         for i, model in enumerate(_MODELS)
     ),

@@ -82,7 +82,7 @@ def check_columns(names: Sequence[str], split: Split) -> None:
     Raises:
       UserError: they are not.
     """
-    if split.presence is not None and split.modalities != tuple(names):
+    if split.presence is not None and tuple(split.modalities) != tuple(names):
         ours, theirs = ", ".join(names), ", ".join(split.modalities)
         raise UserError(f"columns of presence {theirs}, the model has {ours}: give the split these, in this order")
 

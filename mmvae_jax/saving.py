@@ -25,6 +25,7 @@ from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 from mmvae_jax.networks.text import TextDecoder, TextEncoder
 from mmvae_jax.sharding import whole
+from mmvae_jax.unpacking import check_archive
 
 MODEL_FILE, PARAMETERS_FILE = "model.json", "parameters.npz"
 _CONVOLUTIONAL = (ConvEncoder, ConvDecoder, ConvEncoder1D, ConvDecoder1D)
@@ -89,6 +90,7 @@ def load(folder: epath.PathLike, model: Model | None = None) -> tuple[Model, Par
     loaded: Model = made(saved) if model is None else model
     if model is not None and (differences := _differences("model", saved, described(model))):
         raise UserError(f"the model in {folder} is another one: {differences[0]}")
+    check_archive(folder / PARAMETERS_FILE, content)
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
     expected = _checked(loaded, arrays)

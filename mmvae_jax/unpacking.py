@@ -1,11 +1,13 @@
 """Compressed files: how large they say that they become, held against how large they are; no file brings code."""
 
+import io
 import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from etils.epath import PathLike
 
 from mmvae_jax.errors import UserError, one_line
 
@@ -13,7 +15,7 @@ _HARMLESS = 2**28
 _MOST_TIMES = 100
 
 
-def check_unpacked(path: Path, unpacked: int) -> None:
+def check_unpacked(path: PathLike, unpacked: int, size: int | None = None) -> None:
     """Whether a file unpacks to a size that data have, and not to that of a decompression bomb.
 
     Pictures, labels and weights shrink a few times at the most; zeros a thousand times.
@@ -21,11 +23,12 @@ def check_unpacked(path: Path, unpacked: int) -> None:
     Args:
       path: the file.
       unpacked: the size that it announces, in bytes.
+      size: its own; looked up where it is not known.
 
     Raises:
       UserError: over 256 MiB and over a hundred times the file's own size.
     """
-    size = path.stat().st_size
+    size = Path(path).stat().st_size if size is None else size
     if unpacked > max(_HARMLESS, _MOST_TIMES * size):
         raise UserError(
             f"{path} has {size} bytes and would unpack to {unpacked}: a decompression bomb, or damaged; "
@@ -33,15 +36,21 @@ def check_unpacked(path: Path, unpacked: int) -> None:
         )
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: PathLike, content: bytes | None = None) -> None:
     """`check_unpacked` of all members of a zip archive, such as a `.npz` file; other files pass.
+
+    Args:
+      path: of the file.
+      content: of the file, where it has been read.
 
     Raises:
       UserError: as `check_unpacked`.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            check_unpacked(path, sum(member.file_size for member in archive.infolist()))
+    file = Path(path) if content is None else io.BytesIO(content)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            announced = sum(member.file_size for member in archive.infolist())
+        check_unpacked(path, announced, None if content is None else len(content))
 
 
 def unpacked(path: Path) -> Path:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int32
 from mmvae_jax.data.captions import words_of
 from mmvae_jax.data.text_files import read_text
 from mmvae_jax.errors import UserError, one_line
+from mmvae_jax.unpacking import check_archive
 
 _LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
@@ -94,8 +95,11 @@ def read_features(path: str, rows: int) -> Float[np.ndarray, "N F"]:
       UserError: it cannot be read, or is no such array of finite numbers.
     """
     try:
+        check_archive(Path(path))
         loaded = np.load(path, allow_pickle=False)
         arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    except UserError:
+        raise
     except Exception as error:  # NumPy's readers raise whatever a damaged file leads them to
         raise UserError(
             f"image-features={path} cannot be read ({one_line(error)}): give a .npy or .npz file"

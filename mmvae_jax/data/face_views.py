@@ -86,7 +86,8 @@ def face_views(faces: LoadedFaces) -> Dataset:
             *(np.asarray(each) for split in (first, second) for each in jax.tree.leaves(split.arrays))
         ),
     }
-    tasks = _tasks(first, modalities)
+    of = " of stand-ins" if faces.stand_in else ""
+    tasks = {f"{name}{of}": task for name, task in _tasks(first, modalities).items()}
     return Dataset(f"{faces.name}_views", modalities, first, second, 1, provenance, tasks=tasks)
 
 

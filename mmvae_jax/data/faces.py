@@ -39,6 +39,16 @@ class LoadedFaces:
     source: str
 
     @property
+    def picture(self) -> str:
+        """What the pictures are called as a modality."""
+        return "image_stand_in" if self.stand_in else "image"
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether they are drawn."""
+        return self.name != "celeba"
+
+    @property
     def provenance(self) -> dict[str, str]:
         """What reports say of them."""
         return {
@@ -89,7 +99,7 @@ def _prepared(faces: Faces, prepare: Prepare) -> Faces:
 
 
 def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:
-    """`image` and `text`, which names the attributes that are present (Sutter et al. 2021, section 4.3).
+    """Pictures and `text`, which names the attributes that are present (Sutter et al. 2021, section 4.3).
 
     Args:
       faces: of both halves.
@@ -103,16 +113,16 @@ def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:
         length = max(longest_text(half.present, names) for half in (faces.train, faces.test))
         length = -(-length // _STEP) * _STEP
     train, test = (
-        _split({"image": half.images, "text": write_texts(half.present, names, length)})
+        _split({faces.picture: half.images, "text": write_texts(half.present, names, length)})
         for half in (faces.train, faces.test)
     )
     attributes = Attributes(dict.fromkeys(names, PRESENCE), {"text": partial(read_texts, names=names)})
-    modalities = "image", "text"
+    modalities = faces.picture, "text"
     return Dataset(f"{faces.name}_text", modalities, train, test, 1, faces.provenance, attributes=attributes)
 
 
 def faces_and_attributes(faces: LoadedFaces, apart: bool = False, drop: float = 0.0, seed: int = 0) -> Dataset:
-    """`image` and MVAE's 18 attributes (Wu & Goodman 2018, supplement), as one vector or as a modality each.
+    """Pictures and MVAE's 18 attributes (Wu & Goodman 2018, supplement), as one vector or as a modality each.
 
     Args:
       faces: of both halves.
@@ -132,7 +142,9 @@ def faces_and_attributes(faces: LoadedFaces, apart: bool = False, drop: float = 
     for half in (faces.train, faces.test):
         present = half.present[:, columns]
         apart_x = {name: present[:, a].astype(np.int32) for a, name in enumerate(ATTRIBUTES)}
-        halves.append({"image": half.images, **(apart_x if apart else {"attributes": present.astype(np.float32)})})
+        halves.append(
+            {faces.picture: half.images, **(apart_x if apart else {"attributes": present.astype(np.float32)})}
+        )
     train = _split(halves[0], drop, seed)
     attributes = None if apart else Attributes(dict.fromkeys(ATTRIBUTES, PRESENCE), {"attributes": _probabilities})
     name = f"{faces.name}_{'split_attributes' if apart else 'attributes'}"
@@ -148,6 +160,6 @@ def _probabilities(x: Float[Array, "B A"]) -> Float[Array, "B A"]:
 
 
 def _split(x: dict[str, np.ndarray], drop: float = 0.0, seed: int = 0) -> Split:
-    count = len(x["image"])
+    count = len(next(iter(x.values())))
     presence = dropped_presence(jax.random.key(seed), count, len(x), drop) if drop else None
     return fixed_split(x, np.zeros(count, np.int32), presence)

@@ -212,7 +212,7 @@ def polymnist(data: str = "embedded", backgrounds: str | None = None, streaming:
         return release(folder, MODALITIES, streaming)
     if has_idx_files(root) or (root / "mnist").is_dir():
         beside = root / "polymnist_backgrounds"
-        own = str(beside) if backgrounds is None and beside.is_dir() else backgrounds
+        own = str(beside) if backgrounds is None and (root / "mnist").is_dir() and beside.is_dir() else backgrounds
         return compose_dataset(load_digits(data), _backgrounds(own))
     raise UserError(
         f"no PolyMNIST in {root}: it needs train/m0..m4/*.png and test/m0..m4/*.png, MNIST's four "

@@ -75,8 +75,8 @@ def read_mat(path: Path | str) -> tuple[UInt8[np.ndarray, "N 32 32 3"], Int32[np
             f"SVHN file {path} has X of {size} and {len(labels)} labels, expected 32 x 32 x 3 x N "
             "and N: download it again"
         )
-    if len(labels) == 0 or labels.min() < 1 or labels.max() > 10:
-        raise UserError(f"SVHN file {path} has labels outside 1 to 10: download it again")
+    if len(labels) == 0 or not np.isin(labels, np.arange(1, 11)).all():
+        raise UserError(f"SVHN file {path} has labels that are not whole numbers from 1 to 10: download it again")
     return np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels.astype(np.int32) % 10
 
 

@@ -43,6 +43,9 @@ def load_parameters(path: Path, expected: Any, report: Report) -> Any:
     if {name: leaf.shape for name, leaf in found.items()} != shapes:
         report(f"cached {path} does not fit its network: training it again")
         return None
+    if not all(np.issubdtype(leaf.dtype, np.number) and np.isfinite(leaf).all() for leaf in found.values()):
+        report(f"cached {path} holds what is not finite: training it again")
+        return None
     return unflatten_dict({name: jnp.asarray(leaf) for name, leaf in found.items()}, sep="/")
 
 

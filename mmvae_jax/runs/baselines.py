@@ -60,7 +60,7 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
     first = next(iter(sets.values()))
     models, errors = _of_runs(parsed.runs, first)
     settings = BaselineSettings(encoder=as_linen(experiment.modalities(config, first)[0].encoder), steps=parsed.steps)
-    known = _Known(folder / "accuracy.json", first, parsed.seed, parsed.steps)
+    known = _Known(folder / "accuracy.json", first, preset, parsed.seed, parsed.steps)
     curves: Curves = {}
     for name in parsed.baselines:
         for level, dataset in sets.items():
@@ -100,9 +100,9 @@ def _at(config: Config[Any], level: float) -> Config[Any]:
 class _Known:
     """The accuracies in a file, trained where they are missing."""
 
-    def __init__(self, path: Path, dataset: Dataset, seed: int, steps: int):
+    def __init__(self, path: Path, dataset: Dataset, preset: str, seed: int, steps: int):
         self._path, self._seed = path, seed
-        self._suffix = f"seed {seed}, {steps} steps, data {dataset.provenance['fingerprint'][:12]}"
+        self._suffix = f"preset {preset}, seed {seed}, {steps} steps, data {dataset.provenance['fingerprint'][:12]}"
         try:
             self._found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
         except (OSError, ValueError) as error:

@@ -129,7 +129,7 @@ class Checkpoints:
         """Deletes every checkpoint (`--fresh`)."""
         self._manager.close()
         if hosts.first_process():
-            self._folder.rmtree()
+            self._folder.rmtree(missing_ok=True)
         hosts.wait_for_all("cleared")
         self._open()
 

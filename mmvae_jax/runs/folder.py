@@ -46,9 +46,7 @@ def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
         probe.touch()
         probe.unlink()
     except ImportError as error:
-        raise UserError(
-            f"cannot write to {folder}: {one_line(error)}; pip install 'etils[epath-gcs]', or choose another {flag}"
-        ) from None
+        raise _no_bucket(folder, error, flag) from None
     except UnicodeEncodeError:
         raise UserError(f"cannot write to {str(folder)!a}: its name is no text; choose another {flag}") from None
     except FileExistsError:
@@ -56,6 +54,11 @@ def prepare_folder(folder: epath.PathLike, flag: str = "--out") -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cannot write to {folder}: {reason}; choose another {flag}") from None
+
+
+def _no_bucket(folder: epath.Path, error: ImportError, flag: str) -> UserError:
+    what = f"{folder} cannot be reached: {one_line(error)}"
+    return UserError(f"{what}; pip install 'etils[epath-gcs]', or choose another {flag}")
 
 
 @contextmanager
@@ -80,8 +83,16 @@ def held(folder: epath.PathLike) -> Iterator[None]:
 
 
 def has_checkpoints(folder: epath.PathLike) -> bool:
-    """Whether a run in this folder has saved anything."""
-    return any(path.name.isdecimal() for path in (epath.Path(folder) / CHECKPOINTS_FOLDER).glob("*"))
+    """Whether a run in this folder has saved anything.
+
+    Raises:
+      UserError: the folder is in a bucket, and the library that reaches it is not installed.
+    """
+    try:
+        found = (epath.Path(folder) / CHECKPOINTS_FOLDER).glob("*")
+        return any(path.name.isdecimal() for path in found)
+    except ImportError as error:
+        raise _no_bucket(epath.Path(folder), error, "--out") from None
 
 
 @contextmanager

@@ -289,8 +289,8 @@ def _train(
         start = int(state.step)
         if start > training.steps:
             raise UserError(
-                f"{folder} has been trained for {start} steps, this run asks for {training.steps}: ask for as many, "
-                "use --fresh to start over, or choose another --out"
+                f"{folder} has been trained for {start} steps, this run asks for {training.steps}: ask for as many "
+                "without --eval-only, use --fresh to start over, or choose another --out"
             )
 
         def begin() -> None:

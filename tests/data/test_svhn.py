@@ -52,8 +52,9 @@ def test_files_of_another_shape(svhn_folder, error_of):
     assert "30 x 32 x 3 x 4" in error_of(read_mat, path)
     savemat(path, {"X": images, "y": labels[:3]})
     assert "3 labels" in error_of(read_mat, path)
-    savemat(path, {"X": images, "y": 0 * labels})
-    assert "outside 1 to 10" in error_of(read_mat, path)
+    for wrong in (0, 11, np.nan, 2.5):
+        savemat(path, {"X": images, "y": labels * wrong})
+        assert "labels that are not whole numbers from 1 to 10" in error_of(read_mat, path)
     savemat(path, {"X": images})
     assert "has no y" in error_of(read_mat, path)
 

@@ -127,7 +127,7 @@ def test_nothing_is_learned_of_what_is_not_there(tmp_path):
     assert abs(float(logits[0, 0] - logits[0, 1])) < 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "not finite"])
 def test_a_damaged_file_is_trained_again_and_said_so(dataset, tmp_path, damage):
     one = dataclasses.replace(dataset, modalities=("vector",))
     first = trained_classifiers(one, tmp_path, SETTINGS, lambda line: None)
@@ -138,8 +138,11 @@ def test_a_damaged_file_is_trained_again_and_said_so(dataset, tmp_path, damage):
     elif damage == "flipped":
         middle = content.index(b"Dense_0") + 300
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
-    else:
+    elif damage == "foreign":
         np.savez(path, something=np.zeros(3))
+    else:
+        with np.load(path) as arrays:
+            np.savez(path, **{name: np.full_like(arrays[name], np.nan) for name in arrays.files})
     lines = []
     again = trained_classifiers(one, tmp_path, SETTINGS, lines.append)
     assert any(str(path) in line and "training it again" in line for line in lines)

@@ -42,6 +42,7 @@ def test_a_run_reports_and_draws_every_task(tmp_path):
     assert main(EXPERIMENT, [*TINY, "--fusion=poe", f"--out={out}", f"--cache={tmp_path / 'cache'}"]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     tasks = {"colourisation", "edge detection", "inpainting", "mask", "watermark removal"}
+    tasks = {f"{name} of stand-ins" for name in tasks}
     assert set(labelled(metrics, "task/error")) == set(labelled(metrics, "task/guess")) == tasks
     assert all(metrics[f"standard_error/task/error/{name}"] > 0 for name in tasks)
     assert {path.stem for path in (out / "figures").glob("task_*.png")} == {

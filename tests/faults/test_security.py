@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import json
 import os
 import re
 import struct
@@ -15,12 +16,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
 import mmvae_jax
+from mmvae_jax import Model, load, save
+from mmvae_jax.data.cub_files import read_features
 from mmvae_jax.data.mnist import read_idx
 from mmvae_jax.data.polymnist import backgrounds_from
 from mmvae_jax.data.polymnist_release import release
@@ -31,6 +35,7 @@ from mmvae_jax.evaluation.published import Published
 from mmvae_jax.runs.report import write_report
 from mmvae_jax.torch_import import load_state_dict
 from mmvae_jax.unpacking import unpacked
+from tests import toy
 
 Node = TypeVar("Node", bound=ast.AST)
 ROOT = Path(mmvae_jax.__file__).parents[1]
@@ -151,6 +156,13 @@ def test_archives_that_unpack_to_more_than_weights_can(tmp_path: Path):
     content[size : size + 4] = struct.pack("<I", 2**30)
     path.write_bytes(content)
     assert "decompression bomb" in refused(load_state_dict, path)
+    assert "decompression bomb" in refused(read_features, str(path), 3)
+    model = Model((toy.modality("normal"),), 2)
+    save(tmp_path, model, model.init(jax.random.key(0)))
+    record = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "parameters.npz").write_bytes(content)
+    (tmp_path / "model.json").write_text(json.dumps({**record, "crc32": zlib.crc32(content)}))
+    assert "decompression bomb" in refused(load, tmp_path, model)
     told: list[str] = []
     assert load_parameters(path, {"a": np.zeros(3)}, told.append) is None
     assert len(told) == 1

@@ -14,6 +14,7 @@ from mmvae_jax.runs.folder import (
     check_config,
     drop_results,
     flat_settings,
+    has_checkpoints,
     held,
     prepare_folder,
     read_config,
@@ -58,8 +59,10 @@ def test_a_bucket_has_an_absolute_path_and_needs_a_library_of_its_own(tmp_path: 
     monkeypatch.chdir(tmp_path)
     assert str(absolute("gs://bucket/run")) == "gs://bucket/run" and absolute("run") == epath.Path(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(UserError, match=r"cannot write to gs://bucket/run: .*pip install 'etils\[epath-gcs\]'"):
+    with pytest.raises(UserError, match=r"gs://bucket/run cannot be reached: .*pip install 'etils\[epath-gcs\]'"):
         prepare_folder("gs://bucket/run")
+    with pytest.raises(UserError, match="gs://bucket/run cannot be reached"):
+        has_checkpoints("gs://bucket/run")
     with held("gs://bucket/run"), held("gs://bucket/run"):
         pass
 
