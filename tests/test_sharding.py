@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from mmvae_jax.errors import UserError
@@ -77,6 +78,8 @@ def test_eight_devices_repeat_one():
         theirs = one[f"{model}/1"]
         assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-5), name
         assert ours["params"] == pytest.approx(theirs["params"], rel=1e-5, abs=1e-5), name
+        apart = np.subtract(ours["params"], theirs["params"])
+        assert np.linalg.norm(apart) < 1e-6 * np.linalg.norm(theirs["params"]), name
         assert ours["shares"] and set(ours["shares"]) == {1 / int(split)}, name
 
 
