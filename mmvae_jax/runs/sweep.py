@@ -18,7 +18,7 @@ from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings, to_record
 from mmvae_jax.runs.finished import experiments
-from mmvae_jax.runs.folder import flat_settings, held, prepare_folder, write_whole, writing
+from mmvae_jax.runs.folder import flat_settings, held, in_bucket, prepare_folder, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
 from mmvae_jax.runs.runner import Experiment, finished
 
@@ -57,7 +57,7 @@ class Sweep:
         for name in ("seeds", "jobs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
-        if "://" in self.out:
+        if in_bucket(self.out):
             raise UserError(f"out={self.out}: a sweep's folder is on this machine")
 
 
@@ -125,9 +125,11 @@ def planned(
     for chosen in product(*(swept[flag] for flag in flags)):
         values = dict(zip(flags, chosen, strict=True))
         words = [word for flag, value in values.items() if not _is_switch(value) for word in _words(flag, value)]
-        without = flat_settings(to_record(parse(experiment.presets, shown, [*common, *words])))
-        words += [word for flag, value in values.items() if _is_switch(value) for word in _switch(flag, value, without)]
         config = parse(experiment.presets, shown, [*common, *words])
+        if switches := {flag: value for flag, value in values.items() if _is_switch(value)}:
+            without = flat_settings(to_record(config))
+            words += [word for flag, value in switches.items() for word in _switch(flag, value, without)]
+            config = parse(experiment.presets, shown, [*common, *words])
         name = ",".join(f"{flag}={quote(values[flag], safe=' +')}" for flag in [*flags[1:], "seed"])
         for other, its in configs.items():
             if its == config:
