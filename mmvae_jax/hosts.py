@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +23,8 @@ from mmvae_jax.sharding import AXES, device_mesh, whole
 _HEARTBEAT_SECONDS = 30
 _MAX_MESSAGE = 4000
 _SECONDS_TO_GO_FIRST = 5
+# By so much JAX waits longer than we do: where others are missing it ends a process with a stack trace.
+_SECONDS_LONGER = 60
 # What the collectives of CPUs, the coordination service and barriers say of a peer that has gone.
 _SIGNS_OF_LOSS = ("Gloo", "Connection", "UNAVAILABLE", "heartbeat", "DEADLINE_EXCEEDED", "barrier", "CANCELLED")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -110,22 +113,35 @@ def join(distributed: str = "auto", timeout: int = 120) -> None:
         return
     # Its handler of SIGTERM would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
-    initialize = partial(
-        jax.distributed.initialize, initialization_timeout=timeout, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS
-    )
+    initialize = partial(jax.distributed.initialize, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     if isinstance(found, Place):
         call_roll(found.address, found.process, found.count, timeout)
-        initialize(found.address, found.count, found.process, cluster_detection_method="deactivate")
+        initialize(
+            found.address,
+            found.count,
+            found.process,
+            cluster_detection_method="deactivate",
+            initialization_timeout=timeout,
+        )
         _connect()
         return
+    remedy = "give --distributed=HOST:PORT,ID,COUNT, or --distributed=off"
+    late = f"processes started by {found} did not all come within {timeout} s: {remedy}"
+    patience = threading.Timer(timeout, _give_up, (late,))
+    patience.start()
     try:
-        initialize()
+        initialize(initialization_timeout=timeout + _SECONDS_LONGER)
         _connect()
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"processes started by {found} do not find each other ({one_line(error)}): give "
-            "--distributed=HOST:PORT,ID,COUNT, or --distributed=off"
-        ) from error
+        raise UserError(f"processes started by {found} do not find each other ({one_line(error)}): {remedy}") from error
+    finally:
+        patience.cancel()
+
+
+def _give_up(line: str) -> NoReturn:
+    """End a process that waits inside JAX, where no exception reaches it, as a user's mistake does."""
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _connect() -> None:

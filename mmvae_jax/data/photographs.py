@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mmvae_jax.data.pictures import read_picture
 from mmvae_jax.errors import UserError, one_line
+from mmvae_jax.hosts import first_process
 
 Report = Callable[[str], None]
 # What is kept of a square: it may add channels.
@@ -74,7 +75,7 @@ def read_photographs(
       cache: folder of the cache, made if missing; ~ is the home folder.
       crop: side of the square that is cut out of the middle, in pixels; None: the largest.
       skip_corrupt: leave files out that cannot be decoded, and say which.
-      report: gets a line where files are left out or a cache is damaged.
+      report: gets a line where files are left out or a cache is damaged; of several processes, that of the first.
       prepare: a function at the top of a module, applied to every resized square before it is kept; None for nothing.
 
     Raises:
@@ -87,6 +88,7 @@ def read_photographs(
         if value < 1:
             raise UserError(f"{name}={value}: give at least 1 pixel")
     made = _Making(size, crop, skip_corrupt, prepare)
+    report = report if first_process() else _say_nothing
     target = Path(cache).expanduser() / f"photographs-{_identity(paths, made)[:16]}"
     pixels, about = target.with_suffix(".bin"), target.with_suffix(".json")
     found = _cached(pixels, about, len(paths), size, report)
@@ -104,6 +106,10 @@ def read_photographs(
     if len(left_out):
         report(f"left out {len(left_out)} of {len(paths)} photographs that cannot be decoded: {paths[left_out[0]]} ...")
     return found
+
+
+def _say_nothing(line: str) -> None:
+    """What the other processes report."""
 
 
 class _Making(NamedTuple):
@@ -188,7 +194,7 @@ def _write(paths: Sequence[Path], made: _Making, pixels: Path, about: Path) -> N
 
 def _all_made(paths: Sequence[Path], made: _Making) -> Iterator[UInt8[np.ndarray, "S S C"] | None]:
     """In their order."""
-    bar = tqdm(total=len(paths), desc="photographs", unit="", disable=None)
+    bar = tqdm(total=len(paths), desc="photographs", unit="", disable=None if first_process() else True)
     with bar, ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(paths), _PIECE):
             for picture in threads.map(made, paths[start : start + _PIECE]):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from mmvae_jax.rollcall import call_roll
 from mmvae_jax.runs import load_run
 from mmvae_jax.runs.launch import main as launch
 from tests.runs.own_experiment import EXPERIMENT
-from tests.runs.processes import Run, last_step
+from tests.runs.processes import ROOT, Run, last_step
 
 OWN = Path(__file__).with_name("own_experiment.py")
 JAX = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1"}
@@ -124,6 +125,35 @@ def test_a_port_in_use_is_refused():
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"process 0 cannot listen at port {port}: address already in use"):
             call_roll(f"127.0.0.1:{port}", 0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "manager",
+    [
+        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"},
+        {
+            "OMPI_COMM_WORLD_SIZE": "2",
+            "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+            "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:1",
+        },
+    ],
+    ids=["Slurm", "Open MPI"],
+)
+@pytest.mark.parametrize("process", ["0", "1"])
+def test_a_manager_s_process_whose_others_do_not_come_ends_with_one_line(manager, process):
+    """Whether they wait for the first one or are waited for by it."""
+    place = {"SLURM_PROCID": process, "OMPI_COMM_WORLD_RANK": process, "JAX_COORDINATOR_PORT": str(free_port())}
+    ended = subprocess.run(
+        [sys.executable, OWN, "--distributed-timeout=3"],
+        env=os.environ | manager | place | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert re.fullmatch(
+        r"error: processes started by (Slurm|Open MPI) did not all come within 3 s: give --distributed=.*\n",
+        ended.stderr,
+    )
 
 
 def test_the_launcher_tells_processes_their_place_and_returns_the_worst_code(capfd):
