@@ -126,6 +126,8 @@ EXPERIMENT = Experiment(
             "mmvae",
             "MMVAE slides",
             {
+                "log_likelihood/marginal_by_all/mnist": 868.76,
+                "log_likelihood/marginal_by_all/svhn": 3441.01,
                 "log_likelihood/marginal/mnist": 868.37,
                 "log_likelihood/marginal/svhn": 3441.01,
                 "log_likelihood/cross/svhn->mnist": 628.31,

@@ -171,6 +171,12 @@ def marginal(context: Context, of: str) -> Values:
     return labelled(context.model.names, getattr(context.estimates.own, of)[: len(context.model.names)])
 
 
+def marginal_by_all(context: Context, of: str) -> Values:
+    """An entry of the estimates of log p(x_m) by the posterior of all modalities."""
+    (everything,) = np.flatnonzero(context.masks.all(1))
+    return labelled(context.model.names, getattr(context.estimates.each, of)[everything])
+
+
 def conditional_log_likelihood(context: Context) -> Values:
     """log p(x_m|x_A) = log p(x_m, x_A) - log p(x_A), each by its own posterior; where both subsets are evaluated."""
     own = dict(zip(context.labels, context.estimates.own.log_prob, strict=True))

@@ -295,6 +295,17 @@ METRICS: dict[str, Metric] = {
         "nats squared",
         higher_is_better=False,
     ),
+    "log_likelihood/marginal_by_all": Metric(
+        lambda context: measures.marginal_by_all(context, "log_prob"),
+        "Marginal log-likelihood by the posterior of all",
+        "log p(x), nats",
+    ),
+    "log_likelihood/marginal_by_all_variance": Metric(
+        lambda context: measures.where_varied(context, lambda of: measures.marginal_by_all(of, "variance")),
+        "Variance of log weights of marginals by the posterior of all",
+        "nats squared",
+        higher_is_better=False,
+    ),
     "log_likelihood/annealed": Metric(measures.annealed, "Annealed log-likelihood", "log p(x), nats"),
     "log_likelihood/looseness": Metric(
         measures.looseness,

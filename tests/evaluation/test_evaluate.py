@@ -78,6 +78,8 @@ def test_every_metric_that_applies_is_there_with_all_its_labels(metrics):
         "log_likelihood/marginal": names,
         "log_likelihood/marginal_ess": names,
         "log_likelihood/marginal_variance": names,
+        "log_likelihood/marginal_by_all": names,
+        "log_likelihood/marginal_by_all_variance": names,
         "classifier": names,
         # Of class indices, which these modalities have none of.
         "accuracy": [],

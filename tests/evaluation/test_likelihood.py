@@ -149,6 +149,19 @@ def test_a_thousand_samples_are_within_three_errors_of_the_oracle(oracle):
     np.testing.assert_array_equal(found.own.log_prob[-1], full[0])
 
 
+def test_one_modality_s_likelihood_by_the_posterior_of_all(oracle):
+    """Within three errors where that posterior is wide enough; by its own posterior the same as `own`."""
+    copies = 100
+    model, batch = oracle.model("poe"), oracle.sample(jax.random.key(1), 12)
+    batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, 0), batch)
+    params = oracle.params(model, "likelihood", log_scale=0.9)
+    found = subset_estimates(model, params, jax.random.key(5), batch, MASKS, 1000)
+    exact = np.stack([oracle.exact_log_prob(batch.x, [name]) for name in NAMES])
+    assert_within_three_errors(found.each.log_prob[-1], exact, copies, spread=1)
+    alone = jax.tree.map(lambda leaf: leaf[[0, 1, 2], [0, 1, 2]], found.each)
+    jax.tree.map(np.testing.assert_array_equal, alone, jax.tree.map(lambda leaf: leaf[:3], found.own))
+
+
 def test_conditionals_and_cross_likelihoods_of_a_thousand_samples(oracle):
     copies = 100
     model, batch = oracle.model("poe_quotient"), outlying(oracle, copies)

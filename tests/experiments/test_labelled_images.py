@@ -78,7 +78,8 @@ def test_binarisation_is_a_flag_and_the_modality_says_so():
         dataset = experiment.load(config(experiment, *arguments))
         assert dataset.modalities == (name, "label")
         assert dataset.provenance["binarisation"] == (arguments and "stochastic" or "none")
-        names = {f"marginal/{name}", f"joint/{name}+label", f"conditional/label->{name}"}
+        names = {f"marginal_by_all/{name}", f"joint/{name}+label", f"conditional/label->{name}"}
+        names |= {f"marginal_by_all_variance/{name}", f"variance/{name}+label"}
         assert {name for each in experiment.published for name in each.metrics} == {
             f"log_likelihood/{n}" for n in names
         }
