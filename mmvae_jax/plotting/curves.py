@@ -11,19 +11,22 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmvae_jax.evaluation.measuring import by_size, labelled, standard_error
+from mmvae_jax.evaluation.measuring import by_size, labelled, mean_and_spread, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
 
 _COLUMNS = 3
+# Subsets of which every one has a panel.
+_FEW = 4
 _BAND, BARS = "standard deviation over runs", "bars: standard deviation over runs, of one its standard error"
+Runs = Sequence[Mapping[str, float]]
 # What a log has besides the loss and its parts.
 _NO_TERMS = ("step", "seconds", "examples_per_second", "gradient_norm", "learning_rate", "beta")
 
 
 def metrics_figure(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], published: Mapping[str, Sequence[Published]] | None = None
+    runs: Mapping[str, Runs], published: Mapping[str, Sequence[Published]] | None = None
 ) -> Figure | None:
     """Metrics against the number of inputs (Sutter et al. 2021, Figure 3), mean and standard deviation over runs.
 
@@ -83,8 +86,42 @@ def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: 
     return figure
 
 
+def setting_figure(curves: Mapping[str, Mapping[float, Runs]], setting: str) -> Figure | None:
+    """Metrics against a setting, such as `supervision` (SVAE paper 2021, Figures 4, 6, 7), one panel a metric.
+
+    Of metrics by number of inputs the fewest and the most, of those by subset every subset where they are few. The axis
+    is logarithmic where the setting is positive and grows tenfold.
+
+    Args:
+      curves: label of a model -> value of the setting -> the metrics of its runs, which differ in their seeds.
+      setting: what it is called.
+
+    Returns:
+      None where no run has such a metric.
+    """
+    everything = [metrics for curve in curves.values() for runs in curve.values() for metrics in runs]
+    panels = {(prefix, name): title for prefix in METRICS for name, title in _few_lines(everything, prefix).items()}
+    if not panels:
+        return None
+    values = {value for curve in curves.values() for value in curve}
+    figure, drawn = _panels(len(panels))
+    for axes, ((prefix, name), title) in zip(drawn, panels.items(), strict=True):
+        for i, (label, curve) in enumerate(curves.items()):
+            known = [value for value in sorted(curve) if any(name in metrics for metrics in curve[value])]
+            mean, spread = np.array([mean_and_spread(curve[value], name) for value in known]).reshape(-1, 2).T
+            colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
+            axes.plot(known, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
+            axes.errorbar(known, mean, spread, ecolor=colour, elinewidth=0.8, alpha=0.5, fmt="none")
+        draw_chance(axes, prefix, everything)
+        _label(axes, title, METRICS[prefix].unit, setting)
+        if min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+    _legend(figure, {}, title=BARS, title_fontsize=7.5)
+    return figure
+
+
 def single_figure(
-    runs: Mapping[str, Sequence[Mapping[str, float]]],
+    runs: Mapping[str, Runs],
     prefix: str,
     published: Mapping[str, Sequence[Published]] | None = None,
 ) -> Figure:
@@ -116,7 +153,7 @@ def single_figure(
     return figure
 
 
-def learning_curve_figure(points: Sequence[Mapping[str, float]], metrics: Mapping[str, float] | None = None) -> Figure:
+def learning_curve_figure(points: Runs, metrics: Mapping[str, float] | None = None) -> Figure:
     """Metrics against epochs, a line for every number of inputs or, where a metric has none, for every label.
 
     Args:
@@ -178,7 +215,7 @@ def loss_figure(log: Sequence[Mapping[str, float | None]]) -> Figure:
     return figure
 
 
-def draw_chance(axes: Axes, prefix: str, metrics: Sequence[Mapping[str, float]]) -> None:
+def draw_chance(axes: Axes, prefix: str, metrics: Runs) -> None:
     """Fractions of the right class from 0 to 1, with a line at what a guess gets, where the number of classes is known.
 
     Args:
@@ -195,13 +232,23 @@ def draw_chance(axes: Axes, prefix: str, metrics: Sequence[Mapping[str, float]])
         axes.annotate("chance", **place, fontsize=6.5, color=FAINT)
 
 
-def _lines(points: Sequence[Mapping[str, float]], prefix: str) -> dict[str, str]:
+def _lines(points: Runs, prefix: str) -> dict[str, str]:
     """Name -> label of the curves of a metric."""
     sizes = sorted(set().union(*(by_size(point, prefix) for point in points)))
     if sizes:
         return {f"{prefix}/by_size/{n}": f"{n} input{'s' * (n > 1)}" for n in sizes}
     labels = dict.fromkeys(label for point in points for label in labelled(point, prefix))
     return {f"{prefix}/{label}" if label else prefix: label or METRICS[prefix].title for label in labels}
+
+
+def _few_lines(points: Runs, prefix: str) -> dict[str, str]:
+    """Name -> title of the curves of a metric that have a panel each; none of what is not the model's."""
+    row, names = METRICS[prefix], list(_lines(points, prefix).items())
+    if row.by_size:
+        names = [*names[:1], *names[1:][-1:]]
+    elif not (row.by_subset and len(names) <= _FEW or [name for name, _ in names] == [prefix]):
+        return {}
+    return {name: row.title if name == prefix else f"{row.title}\n{label}" for name, label in names}
 
 
 def _panels(count: int, width: float = 3.5, height: float = 3.3) -> tuple[Figure, list[Axes]]:
@@ -222,7 +269,7 @@ def _shapes(published: Mapping[str, Sequence[Published]], drawn: Callable[[Publi
     return {source: marker(i)[0] for i, source in enumerate(sources) if source in used}
 
 
-def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
+def _legend(figure: Figure, shapes: Mapping[str, str], **options: Any) -> None:
     """Models by their colours, then sources of published numbers by their markers."""
     found = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
     handles: dict[str, Any] = {label: line for pairs in found for line, label in pairs}
@@ -230,7 +277,7 @@ def _legend(figure: Figure, shapes: Mapping[str, str]) -> None:
         handles[source] = Line2D([], [], color=FAINT, linestyle="", marker=symbol, fillstyle="none", markersize=7)
     if handles.pop(_BAND, None):
         handles[_BAND] = Patch(facecolor=FAINT, alpha=0.3)
-    legend_below(figure, handles)
+    legend_below(figure, handles, **options)
 
 
 def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, symbol: str) -> None:

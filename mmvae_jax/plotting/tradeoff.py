@@ -1,16 +1,15 @@
 """Coherence against log-likelihood: what a model gives up of one for the other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
-from mmvae_jax.plotting.curves import BARS, draw_chance
+from mmvae_jax.plotting.curves import BARS, Runs, draw_chance
 from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, legend_below, marker
 
-Runs = Sequence[Mapping[str, float]]
 _COHERENCE, _JOINT, _LIKELIHOOD = "coherence/conditional", "coherence/joint", "log_likelihood/joint"
 _COLUMNS = 3
 

@@ -1,8 +1,9 @@
 """Runs of one experiment for all combinations of its flags' values, then what they show together."""
 
 import importlib.util
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -11,13 +12,13 @@ from urllib.parse import quote
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.comparison import SPREAD, compare
-from mmvae_jax.plotting.curves import metrics_figure
+from mmvae_jax.plotting.curves import metrics_figure, setting_figure
 from mmvae_jax.plotting.style import save
 from mmvae_jax.plotting.tradeoff import tradeoff_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings, to_record
-from mmvae_jax.runs.finished import experiments
+from mmvae_jax.runs.finished import Run, experiments
 from mmvae_jax.runs.folder import flat_settings, held, in_bucket, prepare_folder, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
 from mmvae_jax.runs.runner import Experiment, finished
@@ -41,7 +42,8 @@ class Sweep:
 
     Every run is a process of the experiment's own command, in a folder that is named after its values. The same command
     again runs what is missing or has failed, resumes what was interrupted and skips what is done. In the end there are
-    comparison.md, comparison.png and tradeoff.png in the sweep's folder.
+    comparison.md, comparison.png and tradeoff.png in the sweep's folder, and of every flag whose values are numbers a
+    figure of metrics against it, such as by_supervision.png.
 
     Attributes:
       seeds: runs of every combination, of seeds 0, 1 and so on; --seed=3,5 names them instead.
@@ -142,7 +144,7 @@ def planned(
 
 
 def conclude(runs: Sequence[tuple[Path, Mapping[str, str]]], folder: Path) -> None:
-    """Print and write the table of finished runs, the curves and the trade-off; nothing where none has finished.
+    """Print and write the table of finished runs and the figures of them all; nothing where none has finished.
 
     Args:
       runs: their folders and values.
@@ -154,19 +156,43 @@ def conclude(runs: Sequence[tuple[Path, Mapping[str, str]]], folder: Path) -> No
     groups = grouped(list(read.values()))
     text = f"{compare(groups)}\n\n{SPREAD}\n"
     print(text)
-    curves: dict[str, dict[str, list[Mapping[str, float]]]] = {}
-    for own, values in runs:
-        label = ", ".join(_called(flag, values[flag]) for flag in sorted(values.keys() - {"seed", "beta"}))
-        point = f"beta {values['beta']}" if "beta" in values else ""
-        curves.setdefault(label or read[own].label, {}).setdefault(point, []).append(read[own].metrics)
+    points = [(read[own], values) for own, values in runs]
     write_whole(folder / "comparison.md", text)
-    figures = {"comparison.png": metrics_figure(groups), "tradeoff.png": tradeoff_figure(curves)}
+    betas = _along("beta", points, lambda value: value and f"beta {value}")
+    figures = {"comparison.png": metrics_figure(groups), "tradeoff.png": tradeoff_figure(betas)}
+    for flag in _numeric([values for _, values in runs]):
+        figures[f"by_{flag}.png"] = setting_figure(_along(flag, points, float), flag)
     for name, figure in figures.items():
         if figure is not None:
             with writing(folder / name):
                 save(figure, folder / name, experiments(read.values()))
     names = ["comparison.md", *(name for name, figure in figures.items() if figure is not None)]
     print(f"wrote {', '.join(names)} in {folder}")
+
+
+def _along(
+    flag: str, points: Sequence[tuple[Run, Mapping[str, str]]], called: Callable[[str], Any]
+) -> dict[str, dict[Any, list[Mapping[str, float]]]]:
+    """Values of all other flags -> value of this one, as it is called -> metrics of its runs."""
+    curves: dict[str, dict[Any, list[Mapping[str, float]]]] = {}
+    for run, values in points:
+        label = ", ".join(_called(other, values[other]) for other in sorted(values.keys() - {"seed", flag}))
+        point = called(values.get(flag, ""))
+        curves.setdefault(label or run.label, {}).setdefault(point, []).append(run.metrics)
+    return curves
+
+
+def _numeric(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """The flags that have several numbers as their values."""
+    swept = {flag: {values[flag] for values in runs} for flag in runs[0] if flag != "seed"}
+    return [flag for flag, values in swept.items() if len(values) > 1 and all(map(_is_number, values))]
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _called(flag: str, value: str) -> str:

@@ -10,6 +10,7 @@ from mmvae_jax.plotting.curves import (
     levels_figure,
     loss_figure,
     metrics_figure,
+    setting_figure,
     single_figure,
 )
 from mmvae_jax.plotting.style import save
@@ -155,6 +156,29 @@ def test_bands_and_dots_say_what_they_are():
     ]
     (axes,) = single_figure(runs | {"c": [{"coherence/joint": 0.5}]}, "coherence/joint").axes
     assert "bars: standard deviation over runs" in axes.get_xlabel()
+
+
+def test_metrics_against_a_setting_have_a_panel_for_the_fewest_and_the_most_inputs():
+    def run(value, **others):
+        return {f"synergy/by_size/{n}": n * value for n in (1, 2, 3)} | {"classifier/m0": 1.0} | others
+
+    curves = {
+        "a": {0.1: [run(0.1), run(0.3)], 1.0: [run(0.2, **{"standard_error/synergy/by_size/1": 0.5})]},
+        "b": {0.1: [{"coherence/joint": 0.5}]},
+    }
+    figure = setting_figure(curves, "supervision")
+    titles = ["Synergy\n1 input", "Synergy\n3 inputs", "Joint coherence"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    fewest, most, joint = figure.axes
+    for axes, n in ((fewest, 1), (most, 3)):
+        np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 0.2 * n], [1, 0.2 * n]])
+        assert axes.get_xscale() == "log" and axes.get_xlabel() == "supervision"
+    (bars,) = fewest.collections[:1]
+    spread = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
+    np.testing.assert_allclose(spread, [np.std([0.1, 0.3], ddof=1), 0.5])
+    assert [len(line.get_xydata()) for line in joint.lines] == [0, 1]
+    assert setting_figure({"a": {0.0: [run(0.1)], 2.0: [run(0.1)]}}, "drop").axes[0].get_xscale() == "linear"
+    assert setting_figure({"a": {0.1: [{"classifier/m0": 1.0}]}}, "supervision") is None
 
 
 def test_the_loss_and_its_parts_are_panels_whose_axes_leave_out_the_start():

@@ -177,7 +177,9 @@ def write_run(folder: Path, coherence: float, likelihood: float) -> Path:
 
 def test_what_is_shown_in_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     drawn: list[Mapping] = []
+    against: list[tuple[Mapping, str]] = []
     monkeypatch.setattr(sweep, "tradeoff_figure", drawn.append)
+    monkeypatch.setattr(sweep, "setting_figure", lambda *given: against.append(given))
     values = [{"model": "poe", "beta": beta, "seed": "0"} for beta in ("1", "2")]
     folders = [write_run(tmp_path / name, *pair) for name, pair in (("a", (0.5, -3.0)), ("b", (0.25, -2.0)))]
     sweep.conclude(list(zip(folders, values, strict=True)), tmp_path)
@@ -186,6 +188,7 @@ def test_what_is_shown_in_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert curves["poe"]["beta 2"][0]["coherence/conditional/by_size/1"] == 0.25
     assert (tmp_path / "comparison.md").read_text() in capsys.readouterr().out
     assert (tmp_path / "comparison.png").exists() and not (tmp_path / "tradeoff.png").exists()
+    assert against == [({"poe": {float(beta): curves["poe"][f"beta {beta}"] for beta in ("1", "2")}}, "beta")]
     sweep.conclude([], tmp_path)
     assert capsys.readouterr().out == ""
 
