@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
             curves.setdefault(name, {})[level] = [found]
             errors[name, level] = math.sqrt(found * (1 - found) / dataset.test.size)
     curves |= models
-    print(_table(curves, errors))
+    shown = {level for curve in curves.values() for level in curve}
+    print(_table(curves | published_curves(experiment, first, shown), errors))
     print(f"\n{SPREAD}")
     with writing(folder / "accuracy.png"):
         title = f"{first.modalities[0]}: label told from the image"
@@ -155,16 +156,27 @@ def _of_runs(folders: Sequence[Path], dataset: Dataset) -> tuple[Curves, dict[tu
     return curves, errors
 
 
+def published_curves(experiment: Experiment, dataset: Dataset, levels: Collection[float]) -> Curves:
+    """What others report of the same data at these levels, by model and source."""
+    name = f"accuracy/{'->'.join(dataset.modalities)}"
+    curves: Curves = {}
+    for each in experiment.published:
+        if name in each.metrics and each.given[_LEVEL] in levels:
+            curve = curves.setdefault(f"{each.model}, {each.source.partition(',')[0]}", {})
+            curve[each.given[_LEVEL]] = [each.metrics[name]]
+    return curves
+
+
 def _table(curves: Curves, errors: Mapping[tuple[str, float], float]) -> str:
-    """One row a model, one column a level, as mean ± spread."""
+    """One row a model, one column a level, as mean ± spread; the latter where it is known."""
     levels = sorted({level for curve in curves.values() for level in curve})
 
     def cell(label: str, level: float) -> str:
         values = curves[label].get(level)
         if values is None:
             return "-"
-        spread = np.std(values, ddof=1) if len(values) > 1 else errors[label, level]
-        return f"{np.mean(values):.3f} ± {spread:.3f}"
+        spread = np.std(values, ddof=1) if len(values) > 1 else errors.get((label, level))
+        return f"{np.mean(values):.3f}" + ("" if spread is None else f" ± {spread:.3f}")
 
     rows = [[label, *(cell(label, level) for level in levels)] for label in curves]
     return markdown_table([["paired", *(f"{100 * level:g} %" for level in levels)], *rows])

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from experiments import baselines, binary_mnist_label, fashion_label, mnist_label
+from mmvae_jax.baselines import BASELINES
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.measuring import labelled
 from mmvae_jax.runs.baselines import main as compare_baselines
+from mmvae_jax.runs.baselines import published_curves
 from mmvae_jax.runs.config import parse
 from mmvae_jax.runs.runner import main, prepare
 
@@ -155,6 +157,17 @@ def test_baselines_stand_beside_the_runs_and_are_trained_once(run, tmp_path, cap
     assert few in capsys.readouterr().out
     assert compare_baselines(baselines.EXPERIMENTS, ["fashion_label", *command[1:], "--runs", str(run)]) == 2
     assert "was trained on other data than fashion_stand_in_label" in capsys.readouterr().err
+
+
+def test_published_baselines_are_those_of_the_same_data():
+    stand_in = fashion_label.load(config(fashion_label.EXPERIMENT))
+    assert published_curves(fashion_label.EXPERIMENT, stand_in, {0.05}) == {}
+    fashion = replace(stand_in, modalities=("fashion", "label"))
+    found = published_curves(fashion_label.EXPERIMENT, fashion, {0.05, 0.3})
+    assert found["network, MVAE supplement"] == {0.05: [0.8439]}
+    assert found["mvae, MVAE supplement"] == {0.05: [0.9243]}
+    models = [name.partition(",")[0] for name in found]
+    assert models == [*BASELINES, "jmvae", "mvae"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+from mmvae_jax.baselines import BASELINES
 from mmvae_jax.evaluation.measuring import by_size, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import by_inputs, by_supervision, comparable
@@ -25,7 +26,7 @@ WITHOUT_NUMBERS = {"shape_captions", "cub_captions", "translation", "celeba_visi
 def test_every_published_number_has_a_model_and_a_metric_and_one_place(experiment):
     published, config = experiment.published, experiment.presets["paper"]
     assert bool(published) == (experiment.name not in WITHOUT_NUMBERS)
-    assert {each.model for each in published} <= MODELS.keys()
+    assert {each.model for each in published} <= MODELS.keys() | BASELINES.keys()
     for each in published:
         assert each.metrics and each.settings
         assert each.given.keys() <= flat_settings(to_record(config)).keys()
@@ -39,6 +40,7 @@ def test_every_published_number_has_a_model_and_a_metric_and_one_place(experimen
     ("name", "model", "needed", "otherwise"),
     [
         ("mnist_svhn_text", "mopoe", [], ["--supervision=0.1"]),
+        ("mnist_svhn_text", "mopoe_powerset", ["--beta=2.5"], []),
         ("mnist_svhn", "mmvae", ["--preset=paper_mmvae"], ["--preset=paper"]),
         ("fashion_label", "jmvae", ["--alpha=0.01"], []),
         ("celeba_attributes", "jmvae", ["--alpha=0.01"], []),
