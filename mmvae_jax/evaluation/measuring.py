@@ -111,6 +111,15 @@ def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:
     return dict(sorted((int(size), metrics[name]) for name, size in sizes.items() if size.isdecimal()))
 
 
+def by_attribute(metrics: Mapping[str, float], prefix: str) -> dict[str, dict[str, str]]:
+    """The names of a metric of single attributes: what is given, as in its labels, -> attribute -> name."""
+    found: dict[str, dict[str, str]] = {}
+    for label in labelled(metrics, prefix) if METRICS[prefix].by_attribute else ():
+        given, _, attribute = label.rpartition("/")
+        found.setdefault(given, {})[attribute] = f"{prefix}/{label}"
+    return found
+
+
 def standard_error(metrics: Mapping[str, float], name: str) -> float | None:
     """The standard error of the metric called `name`; None where it is not known."""
     return metrics.get(f"standard_error/{name}")

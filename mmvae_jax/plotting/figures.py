@@ -18,6 +18,7 @@ from mmvae_jax.evaluation.context import Context, first
 from mmvae_jax.evaluation.probe import component_mean
 from mmvae_jax.evaluation.samplers import SAMPLERS
 from mmvae_jax.model import Latents, Model, Params
+from mmvae_jax.plotting.attributes import attributes_figure
 from mmvae_jax.plotting.curves import learning_curve_figure, loss_figure, metrics_figure
 from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
@@ -259,6 +260,7 @@ def draw_all(
     encoded = first(context.judged, MAX_ENCODED)
     figures["traversals"] = lambda: traversals_figure(model, params, keys[3], encoded)
     figures["metrics"] = lambda: metrics_figure({"": [metrics]})
+    figures["attributes"] = lambda: attributes_figure(metrics)
     if points:
         figures["learning_curve"] = lambda: learning_curve_figure(points, metrics)
     if log:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mmvae_jax.evaluation.measuring import by_size, labelled, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.measuring import by_attribute, by_size, labelled, metric_of, standard_error, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 
@@ -167,13 +167,11 @@ def subsets_table(metrics: Mapping[str, float]) -> str:
 
 def _attribute_columns(metrics: Mapping[str, float]) -> dict[str, dict[str, str]]:
     """Title -> attribute -> name of the metric; of metrics of single attributes."""
-    columns: dict[str, dict[str, str]] = {}
-    for prefix, row in METRICS.items():
-        for label in labelled(metrics, prefix) if row.by_attribute else ():
-            where, _, attribute = label.rpartition("/")
-            title = f"{row.title}, {where.replace('->', ' → ')}" if where else row.title
-            columns.setdefault(title, {})[attribute] = f"{prefix}/{label}"
-    return columns
+    return {
+        f"{row.title}, {given.replace('->', ' → ')}" if given else row.title: names
+        for prefix, row in METRICS.items()
+        for given, names in by_attribute(metrics, prefix).items()
+    }
 
 
 def attributes_table(metrics: Mapping[str, float]) -> str:
