@@ -22,7 +22,7 @@ from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import ASIDE
 from mmvae_jax.runs.finished import Run, experiments
-from mmvae_jax.runs.folder import CONFIG_FILE, METRICS_FILE, flat_settings, read_object
+from mmvae_jax.runs.folder import CONFIG_FILE, METRICS_FILE, flat_settings, read_metrics, read_object
 from mmvae_jax.runs.origin import read_origin
 from mmvae_jax.runs.report import model_label
 from mmvae_jax.runs.results import write_results
@@ -74,20 +74,14 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: give folders of finished runs")
-    config, metrics = (_content(folder, name) for name in (CONFIG_FILE, METRICS_FILE))
-    bad = [name for name, value in metrics.items() if not isinstance(value, (int, float))]
-    if bad:
-        raise UserError(f"{folder / METRICS_FILE}: {bad[0]} is no number; evaluate the run again with --eval-only")
+    config = read_object(folder / CONFIG_FILE, "evaluate the run again with --eval-only")
+    metrics = read_metrics(folder)
+    if config is None or metrics is None:
+        missing = CONFIG_FILE if config is None else METRICS_FILE
+        raise UserError(f"no {missing} in {folder}: is it the folder of a finished run?")
     aside = tuple(f"{name}." for name in ("seed", *ASIDE))
     settings = {name: value for name, value in flat_settings(config).items() if not f"{name}.".startswith(aside)}
     return Run(settings, model_label(config), metrics, config, folder, read_origin(folder))
-
-
-def _content(folder: Path, name: str) -> dict[str, Any]:
-    content = read_object(folder / name, "evaluate the run again with --eval-only")
-    if content is None:
-        raise UserError(f"no {name} in {folder}: is it the folder of a finished run?")
-    return content
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Mapping[str, float]]]:

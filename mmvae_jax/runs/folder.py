@@ -162,6 +162,20 @@ def read_object(path: epath.PathLike, remedy: str) -> dict[str, Any] | None:
     raise UserError(f"cannot read {path} ({reason}): {remedy}")
 
 
+def read_metrics(folder: epath.PathLike) -> dict[str, float] | None:
+    """The metrics of a run; None where it has none.
+
+    Raises:
+      UserError: when they cannot be read, or one is no number.
+    """
+    path, remedy = epath.Path(folder) / METRICS_FILE, "evaluate the run again with --eval-only"
+    metrics = read_object(path, remedy)
+    bad = [name for name, value in (metrics or {}).items() if not isinstance(value, (int, float))]
+    if bad:
+        raise UserError(f"{path}: {bad[0]} is no number; {remedy}")
+    return metrics
+
+
 def check_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
     """Refuses to go on with a run of another configuration; a folder without `config.json` and checkpoints passes.
 

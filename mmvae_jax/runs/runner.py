@@ -44,7 +44,7 @@ from mmvae_jax.runs.folder import (
     held,
     prepare_folder,
     read_config,
-    read_object,
+    read_metrics,
     write_config,
     write_whole,
     writing,
@@ -198,7 +198,7 @@ def finished(folder: epath.PathLike, config: Config) -> bool:
     folder = epath.Path(folder)
     if not has_results(folder):
         return False
-    metrics = read_object(folder / METRICS_FILE, "evaluate the run again with --eval-only") or {}
+    metrics = read_metrics(folder) or {}
     steps, epochs = (metrics.get(f"train/{unit}", 0) for unit in ("steps", "epochs"))
     training = _in_steps(config, round(steps / epochs) if epochs else 0)
     record = {**to_record(config), "training": asdict(training)}

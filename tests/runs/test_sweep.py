@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.comparison import compare
 from mmvae_jax.runs import main, runner, sweep
 from mmvae_jax.runs.compare import grouped, read_run
@@ -207,6 +208,12 @@ def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeyp
     assert main(EXPERIMENT, flags) == 0
     assert done() and done("--keep-last=3") and not done("--log-likelihood-samples=3") and not done("--beta=2")
     assert not done("--steps=5") and not done("--anneal-steps=2")
+    metrics = tmp_path / "run" / "metrics.json"
+    whole = metrics.read_text()
+    metrics.write_text(whole.replace('"train/steps": ', '"train/steps": "many", "steps": '))
+    with pytest.raises(UserError, match="train/steps is no number"):
+        done()
+    metrics.write_text(whole)
 
     def killed(_: object) -> None:
         raise Interrupted(signal.SIGTERM)
