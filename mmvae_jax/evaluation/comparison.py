@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of, without_errors
+from mmvae_jax.evaluation.measuring import arrows, by_size, few_labels, mean_and_spread, metric_of, without_errors
 from mmvae_jax.evaluation.metrics import METRICS
 
 SPREAD = "±: of one run the standard error over its examples, of several the standard deviation over their seeds"
@@ -70,11 +70,13 @@ def _chosen_table(groups: Mapping[str, Sequence[Mapping[str, float]]], names: Se
 
 
 def _rows(metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
-    """Name and key of every row."""
+    """Name and key of every row: single values where they are few, else means by number of inputs; then what is one."""
     rows = []
     for prefix, row in METRICS.items():
-        sizes = sorted(set().union(*(by_size(each, prefix) for each in metrics)))
+        single = few_labels(metrics, prefix)
+        sizes = () if single else sorted(set().union(*(by_size(each, prefix) for each in metrics)))
         rows += [(f"{row.title}, {n} input{'s' * (n > 1)}", f"{prefix}/by_size/{n}") for n in sizes]
+        rows += [(f"{row.title}, {arrows(label)}", name) for name, label in single.items()]
     rows += [(row.title, prefix) for prefix, row in METRICS.items()] + [("Training, s", "train/seconds")]
     return [row for row in rows if any(row[1] in each for each in metrics)]
 

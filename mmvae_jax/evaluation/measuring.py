@@ -111,6 +111,21 @@ def by_size(metrics: Mapping[str, float], prefix: str) -> dict[int, float]:
     return dict(sorted((int(size), metrics[name]) for name, size in sizes.items() if size.isdecimal()))
 
 
+def arrows(label: str) -> str:
+    """A label as it is written for people."""
+    return label.replace("->", " → ")
+
+
+def few_labels(runs: Sequence[Mapping[str, float]], prefix: str, most: int = 6) -> dict[str, str]:
+    """Name -> label of a metric's values in any of the runs; nothing where there are more than `most`.
+
+    Places of strings are left out, as in `image->string/3`, and what has no label.
+    """
+    labels = dict.fromkeys(label for metrics in runs for label in labelled(metrics, prefix) if label)
+    found = [label for label in labels if not label.rpartition("/")[2].isdecimal()]
+    return {f"{prefix}/{label}": label for label in found} if len(found) <= most else {}
+
+
 def by_attribute(metrics: Mapping[str, float], prefix: str) -> dict[str, dict[str, str]]:
     """The names of a metric of single attributes: what is given, as in its labels, -> attribute -> name."""
     found: dict[str, dict[str, str]] = {}

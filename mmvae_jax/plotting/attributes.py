@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from mmvae_jax.evaluation.measuring import by_attribute, standard_error
+from mmvae_jax.evaluation.measuring import arrows, by_attribute, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
 
@@ -44,8 +44,7 @@ def attributes_figure(metrics: Mapping[str, float]) -> Figure | None:
             values = [metrics[names[attributes[i]]] for i in at]
             errors = [standard_error(metrics, names[attributes[i]]) or 0.0 for i in at]
             colour, symbol = COLOURS[colours[given] % len(COLOURS)], marker(colours[given])[0]
-            called = given.replace("->", " → ")
-            handles[called] = axes.errorbar(
+            handles[arrows(given)] = axes.errorbar(
                 values, at, xerr=errors, fmt=symbol, color=colour, markersize=4, elinewidth=0.8, alpha=0.85
             )
         if frequency and prefix.startswith("average_precision/"):

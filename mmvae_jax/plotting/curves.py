@@ -11,14 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmvae_jax.evaluation.measuring import by_size, labelled, mean_and_spread, standard_error
+from mmvae_jax.evaluation.measuring import arrows, by_size, few_labels, labelled, mean_and_spread, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
 
 _COLUMNS = 3
-# Subsets of which every one has a panel.
-_FEW = 4
 _BAND, BARS = "standard deviation over runs", "bars: standard deviation over runs, of one its standard error"
 Runs = Sequence[Mapping[str, float]]
 # What a log has besides the loss and its parts.
@@ -62,35 +60,40 @@ def metrics_figure(
     return figure
 
 
-def levels_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: str, unit: str) -> Figure:
+def levels_figure(
+    curves: Mapping[str, Mapping[float, Sequence[float]]],
+    title: str,
+    unit: str,
+    errors: Mapping[tuple[str, float], float] | None = None,
+) -> Figure:
     """A metric against the fraction of paired tuples, on a logarithmic axis; mean and standard deviation over runs.
 
     Args:
       curves: label of a model -> fraction -> the metric of its runs, which differ in their seeds.
       title: of the picture.
       unit: of the metric.
+      errors: label and fraction -> standard error of a run that is alone there.
     """
     figure = Figure(figsize=(7.5, 4.2), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.subplots()
     for i, (label, curve) in enumerate(curves.items()):
-        levels = sorted(curve)
-        mean = np.array([np.mean(curve[level]) for level in levels])
-        deviation = np.array([np.std(curve[level], ddof=1) if len(curve[level]) > 1 else 0.0 for level in levels])
-        colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
-        axes.plot(levels, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
-        band = _BAND if i == 0 and deviation.any() else None
-        axes.fill_between(levels, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0, label=band)
+        alone = {level: (errors or {}).get((label, level), math.nan) for level in curve}
+        values = {
+            level: (np.mean(found), np.std(found, ddof=1) if len(found) > 1 else alone[level])
+            for level, found in curve.items()
+        }
+        _draw_values(axes, values, label, i)
     _label(axes, title, unit, "fraction of paired training tuples")
     axes.set_xscale("log")
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    figure.legend(title=BARS, title_fontsize=7.5, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
 def setting_figure(curves: Mapping[str, Mapping[float, Runs]], setting: str) -> Figure | None:
     """Metrics against a setting, such as `supervision` (SVAE paper 2021, Figures 4, 6, 7), one panel a metric.
 
-    Of metrics by number of inputs the fewest and the most, of those by subset every subset where they are few. The axis
-    is logarithmic where the setting is positive and grows tenfold.
+    Every value of a metric by subset or by target has one where they are few, else the fewest and the most inputs. The
+    axis is logarithmic where the setting is positive and grows tenfold.
 
     Args:
       curves: label of a model -> value of the setting -> the metrics of its runs, which differ in their seeds.
@@ -107,11 +110,8 @@ def setting_figure(curves: Mapping[str, Mapping[float, Runs]], setting: str) -> 
     figure, drawn = _panels(len(panels))
     for axes, ((prefix, name), title) in zip(drawn, panels.items(), strict=True):
         for i, (label, curve) in enumerate(curves.items()):
-            known = [value for value in sorted(curve) if any(name in metrics for metrics in curve[value])]
-            mean, spread = np.array([mean_and_spread(curve[value], name) for value in known]).reshape(-1, 2).T
-            colour, (symbol, style) = COLOURS[i % len(COLOURS)], marker(i)
-            axes.plot(known, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
-            axes.errorbar(known, mean, spread, ecolor=colour, elinewidth=0.8, alpha=0.5, fmt="none")
+            known = [value for value, runs in curve.items() if any(name in metrics for metrics in runs)]
+            _draw_values(axes, {value: mean_and_spread(curve[value], name) for value in known}, label, i)
         draw_chance(axes, prefix, everything)
         _label(axes, title, METRICS[prefix].unit, setting)
         if min(values) > 0 and max(values) >= 10 * min(values):
@@ -243,12 +243,15 @@ def _lines(points: Runs, prefix: str) -> dict[str, str]:
 
 def _few_lines(points: Runs, prefix: str) -> dict[str, str]:
     """Name -> title of the curves of a metric that have a panel each; none of what is not the model's."""
-    row, names = METRICS[prefix], list(_lines(points, prefix).items())
-    if row.by_size:
-        names = [*names[:1], *names[1:][-1:]]
-    elif not (row.by_subset and len(names) <= _FEW or [name for name, _ in names] == [prefix]):
-        return {}
-    return {name: row.title if name == prefix else f"{row.title}\n{label}" for name, label in names}
+    row = METRICS[prefix]
+    of_model = row.by_size or row.by_subset or prefix.startswith("log_likelihood/")
+    names = few_labels(points, prefix) if of_model else {}
+    if not names and row.by_size:
+        sizes = list(_lines(points, prefix).items())
+        names = dict([*sizes[:1], *sizes[1:][-1:]])
+    if any(prefix in point for point in points):
+        names = {prefix: "", **names}
+    return {name: f"{row.title}\n{arrows(label)}" if label else row.title for name, label in names.items()}
 
 
 def _panels(count: int, width: float = 3.5, height: float = 3.3) -> tuple[Figure, list[Axes]]:
@@ -292,6 +295,15 @@ def _label(axes: Axes, title: str, unit: str, across: str) -> None:
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_values(axes: Axes, values: Mapping[float, tuple[Any, Any]], label: str, index: int) -> None:
+    """What is across -> mean and spread, joined in order; the spread as a bar where it is known."""
+    across = sorted(values)
+    mean, spread = np.array([values[value] for value in across]).reshape(-1, 2).T
+    colour, (symbol, style) = COLOURS[index % len(COLOURS)], marker(index)
+    axes.plot(across, mean, style, color=colour, marker=symbol, markersize=4.5, linewidth=1.6, label=label)
+    axes.errorbar(across, mean, spread, ecolor=colour, elinewidth=0.8, alpha=0.5, fmt="none")
 
 
 def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], label: str, index: int) -> None:

@@ -5,20 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmvae_jax.evaluation.measuring import by_size, mean_and_spread, metric_of
+from mmvae_jax.evaluation.measuring import arrows, by_size, few_labels, mean_and_spread, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.curves import BARS, Runs, draw_chance
 from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, legend_below, marker
 
 _COHERENCE, _JOINT, _LIKELIHOOD = "coherence/conditional", "coherence/joint", "log_likelihood/joint"
 _COLUMNS = 3
+# Of three modalities, given one or two of them.
+_PAIRS = 9
 
 
 def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
-    """Coherence against log p(X) (Sutter et al. 2021, Figures 1, 5 and 6), one panel a number of inputs.
+    """Coherence against log p(X) (Sutter et al. 2021, Figures 1, 5 and 6), one panel for what is given and generated.
 
-    Conditional coherence stands against log p(X) under the posterior of as many inputs, joint coherence against that
-    under the posterior of all.
+    Conditional coherence stands against log p(X) under the posterior of what is given, joint coherence against that
+    under the posterior of all. Of more than three modalities a panel is of a number of inputs.
 
     Args:
       curves: label of a model -> label of a point on its curve, such as one beta -> the metrics of its runs, which
@@ -56,7 +58,11 @@ def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
 def _panels(everything: Runs) -> dict[str, tuple[str, str]]:
     """Title -> the metrics along x and y, of those panels for which a run has both."""
     sizes = sorted({size for metrics in everything for size in by_size(metrics, _LIKELIHOOD)})
+    single = few_labels(everything, _COHERENCE, _PAIRS)
     panels = {
+        f"{METRICS[_COHERENCE].title}, {arrows(label)}": (f"{_LIKELIHOOD}/{label.partition('->')[0]}", name)
+        for name, label in single.items()
+    } or {
         f"{METRICS[_COHERENCE].title}, {n} input{'s' * (n > 1)}": (
             f"{_LIKELIHOOD}/by_size/{n}",
             f"{_COHERENCE}/by_size/{n}",

@@ -69,12 +69,13 @@ def _run(experiments: Sequence[Experiment], arguments: Sequence[str] | None) -> 
             errors[name, level] = math.sqrt(found * (1 - found) / dataset.test.size)
     curves |= models
     shown = {level for curve in curves.values() for level in curve}
-    print(_table(curves | published_curves(experiment, first, shown), errors))
-    print(f"\n{SPREAD}")
+    text = f"{_table(curves | published_curves(experiment, first, shown), errors)}\n\n{SPREAD}\n"
+    print(text)
+    write_whole(folder / "accuracy.md", text)
     with writing(folder / "accuracy.png"):
         title = f"{first.modalities[0]}: label told from the image"
-        save(levels_figure(curves, title, "accuracy"), folder / "accuracy.png", experiment.name)
-    print(f"wrote {folder}/accuracy.json and accuracy.png")
+        save(levels_figure(curves, title, "accuracy", errors), folder / "accuracy.png", experiment.name)
+    print(f"wrote accuracy.json, accuracy.md and accuracy.png in {folder}")
 
 
 def _parser(named: Mapping[str, Experiment]) -> Parser:
@@ -161,7 +162,7 @@ def published_curves(experiment: Experiment, dataset: Dataset, levels: Collectio
     name = f"accuracy/{'->'.join(dataset.modalities)}"
     curves: Curves = {}
     for each in experiment.published:
-        if name in each.metrics and each.given[_LEVEL] in levels:
+        if name in each.metrics and each.given.get(_LEVEL) in levels:
             curve = curves.setdefault(f"{each.model}, {each.source.partition(',')[0]}", {})
             curve[each.given[_LEVEL]] = [each.metrics[name]]
     return curves

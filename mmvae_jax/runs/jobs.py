@@ -70,7 +70,12 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> dict[str, str]:
                     for each in active:
                         each.terminate()
                 while waiting and len(active) < at_once and not told:
-                    active.append(_Active(waiting.popleft()))
+                    job = waiting.popleft()
+                    try:
+                        active.append(_Active(job))
+                    except UserError as error:
+                        failed[job.name] = str(error)
+                        progress.end(f"failed: {job.name}: {error}")
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 for each in [each for each in active if each.ended()]:
                     active.remove(each)

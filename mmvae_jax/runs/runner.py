@@ -33,6 +33,7 @@ from mmvae_jax.runs.config import ASIDE, Config, Own, from_record, parse, to_rec
 from mmvae_jax.runs.curve import curve_points
 from mmvae_jax.runs.folder import (
     CHECKPOINTS_FOLDER,
+    CURVE_FILE,
     METRICS_FILE,
     POWERSET_FILE,
     check_config,
@@ -189,6 +190,17 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
         hosts.wait_for_all("ended")
 
 
+def check_folder(folder: epath.PathLike, config: Config) -> None:
+    """Refuses the folder of a run with other settings, as far as they are known before its data are read.
+
+    Raises:
+      UserError: names them; or `config.json` cannot be read.
+    """
+    if read_config(folder) is not None:
+        unknown = ("dataset", "training.anneal_steps")
+        check_config(folder, to_record(config), (*_FREE, *_FREE_WITHOUT_SCHEDULE, *unknown))
+
+
 def finished(folder: epath.PathLike, config: Config) -> bool:
     """Whether the run of this configuration has been trained to its end, measured and drawn in a folder.
 
@@ -196,7 +208,9 @@ def finished(folder: epath.PathLike, config: Config) -> bool:
       UserError: its `config.json` or `metrics.json` cannot be read.
     """
     folder = epath.Path(folder)
-    if not has_results(folder):
+    kind = config.figure_format
+    drawn = kind == "png" or any((folder / "figures").glob(f"*.{kind}"))
+    if not has_results(folder) or not drawn or (config.curve and not (folder / CURVE_FILE).exists()):
         return False
     metrics = read_metrics(folder) or {}
     steps, epochs = (metrics.get(f"train/{unit}", 0) for unit in ("steps", "epochs"))

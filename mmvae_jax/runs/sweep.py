@@ -19,9 +19,9 @@ from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings, to_record
 from mmvae_jax.runs.finished import Run, experiments
-from mmvae_jax.runs.folder import flat_settings, held, in_bucket, prepare_folder, write_whole, writing
+from mmvae_jax.runs.folder import flat_settings, held, in_bucket, prepare_folder, read_config, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
-from mmvae_jax.runs.runner import Experiment, finished
+from mmvae_jax.runs.runner import Experiment, check_folder, finished
 
 # Flags of a single run that make no sense of several which the same command goes on with.
 _REFUSED = {
@@ -119,7 +119,8 @@ def planned(
       folder: of the sweep.
 
     Raises:
-      UserError: a flag or value that the experiment does not take, or two runs that would be the same.
+      UserError: a flag or value that the experiment does not take, two runs that would be the same, or a folder of a
+        run with other settings.
     """
     flags = ["seed", *sorted(swept.keys() - {"seed"})]
     runs, configs = [], {}
@@ -138,6 +139,7 @@ def planned(
                 raise UserError(f"{other} and {name} are the same run: drop one of the values")
         configs[name] = config
         own = folder / name
+        _check_run(own, config)
         job = Job(name, own, [*command, *common, *words, f"--out={own}"], lambda own=own, c=config: _done(own, c))
         runs.append((job, values))
     return runs
@@ -197,6 +199,18 @@ def _is_number(value: str) -> bool:
 
 def _called(flag: str, value: str) -> str:
     return value if flag in ("model", "fusion") else f"{flag} {value}"
+
+
+def _check_run(folder: Path, config: Config) -> None:
+    """Refuses runs of other settings before any is started; of a damaged folder its own run says what is wrong."""
+    try:
+        read_config(folder)
+    except UserError:
+        return
+    try:
+        check_folder(folder, config)
+    except UserError as error:
+        raise UserError(str(error).replace("another --out or --fresh", "another --out for this sweep")) from None
 
 
 def _done(folder: Path, config: Config) -> bool:
@@ -272,6 +286,8 @@ def _experiment(package: str, name: str) -> tuple[list[str], Experiment]:
     """
     here = Path(importlib.import_module(package).__path__[0])
     ours = {path.stem for path in here.glob("[!_]*.py")}
+    if name.endswith(".py") and Path(name).resolve().parent == here.resolve():
+        name = Path(name).stem
     if name.endswith(".py"):
         if not Path(name).is_file():
             raise UserError(f"no file {name}: give an experiment's name or file")

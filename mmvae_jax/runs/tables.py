@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mmvae_jax.evaluation.measuring import by_attribute, by_size, labelled, metric_of, standard_error, without_errors
+from mmvae_jax.evaluation.measuring import (
+    arrows,
+    by_attribute,
+    by_size,
+    labelled,
+    metric_of,
+    standard_error,
+    without_errors,
+)
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
 
@@ -168,7 +176,7 @@ def subsets_table(metrics: Mapping[str, float]) -> str:
 def _attribute_columns(metrics: Mapping[str, float]) -> dict[str, dict[str, str]]:
     """Title -> attribute -> name of the metric; of metrics of single attributes."""
     return {
-        f"{row.title}, {given.replace('->', ' → ')}" if given else row.title: names
+        f"{row.title}, {arrows(given)}" if given else row.title: names
         for prefix, row in METRICS.items()
         for given, names in by_attribute(metrics, prefix).items()
     }

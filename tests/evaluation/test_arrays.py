@@ -37,7 +37,7 @@ def test_models_are_compared_by_what_was_measured(metrics: dict[str, float]):
     better = metrics | {name: metrics[name] + 1}
     everything = compare({"one": metrics, "two": [metrics, better]})
     assert everything.splitlines()[0].split() == ["|", "|", "one", "|", "two", "|"]
-    assert "Joint log-likelihood, 2 inputs" in everything
+    assert "Joint log-likelihood, normal+laplace" in everything
     *_, first, second = compare({"one": metrics, "two": [metrics, better]}, [name]).splitlines()
     assert first.split("|")[1].strip() == "two" and second.split("|")[1].strip() == "one"
     assert second.split("|")[2].strip() == estimate([metrics], name)

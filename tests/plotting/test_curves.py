@@ -149,11 +149,12 @@ def test_bands_and_dots_say_what_they_are():
     told = lambda figure: [text.get_text() for text in figure.legends[0].get_texts()]  # noqa: E731
     assert told(metrics_figure(runs)) == ["a", "b", "standard deviation over runs"]
     assert told(metrics_figure({"": [runs["a"][0]]})) == ["one subset"]
-    assert told(levels_figure({"a": {0.1: [1.0, 2.0]}, "b": {0.1: [1.0]}}, "title", "unit")) == [
-        "a",
-        "standard deviation over runs",
-        "b",
-    ]
+    figure = levels_figure({"a": {0.1: [1.0, 2.0]}, "b": {0.1: [1.0]}}, "title", "unit", {("b", 0.1): 0.25})
+    assert (
+        told(figure) == ["a", "b"] and "bars: standard deviation over runs" in figure.legends[0].get_title().get_text()
+    )
+    lengths = [np.ptp(bars.get_segments()[0][:, 1]) / 2 for bars in figure.axes[0].collections]
+    np.testing.assert_allclose(lengths, [np.std([1.0, 2.0], ddof=1), 0.25])
     (axes,) = single_figure(runs | {"c": [{"coherence/joint": 0.5}]}, "coherence/joint").axes
     assert "bars: standard deviation over runs" in axes.get_xlabel()
 
@@ -179,6 +180,19 @@ def test_metrics_against_a_setting_have_a_panel_for_the_fewest_and_the_most_inpu
     assert [len(line.get_xydata()) for line in joint.lines] == [0, 1]
     assert setting_figure({"a": {0.0: [run(0.1)], 2.0: [run(0.1)]}}, "drop").axes[0].get_xscale() == "linear"
     assert setting_figure({"a": {0.1: [{"classifier/m0": 1.0}]}}, "supervision") is None
+
+
+def test_metrics_against_a_setting_have_a_panel_for_each_of_a_few_values():
+    synergy = {f"synergy/{label}": 0.5 for label in ("top", "bottom", "top+bottom")}
+    accuracy = {f"accuracy/image->string{place}": 0.5 for place in ("", *(f"/{i}" for i in range(1, 5)))}
+    metrics = {**synergy, "synergy/by_size/1": 0.5, "synergy/by_size/2": 0.5, **accuracy, "classifier/top": 0.5}
+    figure = setting_figure({"a": {0.1: [metrics], 0.2: [metrics]}}, "supervision")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "Accuracy\nimage → string",
+        "Synergy\ntop",
+        "Synergy\nbottom",
+        "Synergy\ntop+bottom",
+    ]
 
 
 def test_the_loss_and_its_parts_are_panels_whose_axes_leave_out_the_start():

@@ -32,5 +32,23 @@ def test_one_point_a_beta_and_one_panel_a_number_of_inputs():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["poe", "moe"]
 
 
+def test_of_few_modalities_there_is_a_panel_for_what_is_given_and_what_is_generated():
+    names = (
+        "log_likelihood/joint/a",
+        "log_likelihood/joint/b",
+        "coherence/conditional/a->b",
+        "coherence/conditional/b->a",
+    )
+    metrics = run(-10.0, 0.5, 0.75) | dict(zip(names, (-1.0, -2.0, 0.25, 0.125), strict=True))
+    figure = tradeoff_figure({"poe": {"": [metrics]}})
+    assert figure is not None
+    shown = {axes.get_title(loc="left"): axes.lines[0].get_xydata().tolist() for axes in figure.axes}
+    assert shown == {
+        "Conditional coherence, a → b": [[-1.0, 0.25]],
+        "Conditional coherence, b → a": [[-2.0, 0.125]],
+        "Joint coherence": [[-8.0, 0.75]],
+    }
+
+
 def test_without_coherence_there_is_nothing_to_draw():
     assert tradeoff_figure({"poe": {"": [{"log_likelihood/joint/by_size/1": -3.0}]}}) is None

@@ -14,7 +14,7 @@ from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.comparison import compare
 from mmvae_jax.runs import main, runner, sweep
 from mmvae_jax.runs.compare import grouped, read_run
-from mmvae_jax.runs.config import parse
+from mmvae_jax.runs.config import parse, to_record
 from mmvae_jax.runs.interrupts import Interrupted
 from mmvae_jax.runs.jobs import Job, _locked, run_jobs
 from mmvae_jax.runs.log import LOG_FILE, last_step
@@ -41,6 +41,28 @@ def test_every_combination_is_a_run_whose_folder_tells_its_values():
         + [f"--out=all/beta={beta},model={model},seed={seed}"]
         for seed, beta, model in ways
     ]
+
+
+def test_a_folder_with_a_run_of_other_settings_is_refused_before_any_is_started(tmp_path: Path):
+    def plan(*common: str):
+        return sweep.planned({"seed": ["0", "1"]}, common, ["python", OWN], EXPERIMENT, tmp_path)
+
+    (tmp_path / "seed=1").mkdir()
+    config = tmp_path / "seed=1" / "config.json"
+    config.write_text(json.dumps(to_record(parse(EXPERIMENT.presets, "own", ["--seed=1", "--beta=2"]))))
+    assert len(plan("--beta=2")) == len(plan("--beta=2", "--steps=9", "--curve", "probe")) == 2
+    with pytest.raises(
+        UserError, match=r"with training.beta=2.0, this run has .*=1.0: use another --out for this sweep"
+    ):
+        plan("--beta=1")
+    config.write_text("{")  # its own run says so
+    assert len(plan("--beta=1")) == 2
+
+
+def test_a_run_whose_folder_cannot_be_made_does_not_stop_the_others(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    failed = run_jobs([job(tmp_path / "file" / "one", "0"), job(tmp_path / "two", "open('done', 'w')")], at_once=1)
+    assert [*failed] == ["one"] and (tmp_path / "two" / "done").exists()
 
 
 def test_switches_and_values_of_several_words():
@@ -208,6 +230,11 @@ def test_only_results_of_the_same_configuration_are_done(tmp_path: Path, monkeyp
     assert main(EXPERIMENT, flags) == 0
     assert done() and done("--keep-last=3") and not done("--log-likelihood-samples=3") and not done("--beta=2")
     assert not done("--steps=5") and not done("--anneal-steps=2")
+    assert not done("--curve", "probe") and not done("--figure-format=pdf")
+    for made in ("curve.json", "figures/data.pdf"):
+        (tmp_path / "run" / made).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / made).write_text("")
+    assert done("--curve", "probe") and done("--figure-format=pdf")
     metrics = tmp_path / "run" / "metrics.json"
     whole = metrics.read_text()
     metrics.write_text(whole.replace('"train/steps": ', '"train/steps": "many", "steps": '))
