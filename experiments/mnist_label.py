@@ -99,7 +99,9 @@ def presets(binarisation: Binarisation) -> dict[str, Config[LabelledDigits]]:
             anneal_epochs=200,
             architecture=Model((), latent_dim=64),
             training=Training(steps=0, batch_size=100, learning_rate=1e-3),
-            evaluation=EvaluationSettings(log_likelihood_samples=1000, classifier=ClassifierSettings(steps=3000)),
+            evaluation=EvaluationSettings(
+                log_likelihood_samples=1000, log_likelihood_examples=2000, classifier=ClassifierSettings(steps=3000)
+            ),
         ),
     }
 

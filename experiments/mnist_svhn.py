@@ -97,7 +97,9 @@ _PAPER = Config(
     epochs=50,
     architecture=Model((), latent_dim=20),
     training=Training(steps=0, batch_size=128, learning_rate=1e-3),
-    evaluation=EvaluationSettings(log_likelihood_samples=1000, classifier=ClassifierSettings(steps=3000)),
+    evaluation=EvaluationSettings(
+        log_likelihood_samples=1000, log_likelihood_examples=2000, classifier=ClassifierSettings(steps=3000)
+    ),
 )
 
 EXPERIMENT = Experiment(

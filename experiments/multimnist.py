@@ -115,7 +115,9 @@ EXPERIMENT = Experiment(
             anneal_epochs=200,
             architecture=Model((), latent_dim=100),
             training=Training(steps=0, batch_size=100, learning_rate=1e-3),
-            evaluation=EvaluationSettings(log_likelihood_samples=1000, classifier=ClassifierSettings(steps=3000)),
+            evaluation=EvaluationSettings(
+                log_likelihood_samples=1000, log_likelihood_examples=2000, classifier=ClassifierSettings(steps=3000)
+            ),
         ),
     },
     load=lambda config: multimnist(config.data, config.own.supervision, config.seed),

@@ -112,6 +112,8 @@ def _label(run: Run, namesakes: Sequence[Run]) -> str:
     ]
     if not differing:
         return run.label
+    # What data are made of follows from settings, where those differ.
+    differing = [name for name in differing if not name.startswith("dataset.")] or differing
     details = ", ".join(f"{name.rpartition('.')[2]} {run.settings.get(name)}" for name in differing)
     return f"{run.label} ({details})"
 

@@ -75,6 +75,11 @@ def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
     assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
     head = cells(capsys.readouterr().out)[0]
     assert head == ["", "mopoe (latent_dim 32)", "mopoe (latent_dim 64)", "poe"]
+    for run, print_of in zip(runs, "abc", strict=True):  # of the data, which follow from settings where those differ
+        config = json.loads(Path(run, "config.json").read_text())
+        Path(run, "config.json").write_text(json.dumps({**config, "dataset": {"fingerprint": print_of}}))
+    assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
+    assert cells(capsys.readouterr().out)[0] == head
 
 
 def test_what_changes_nothing_of_a_run_makes_no_other_model_of_it(tmp_path, capsys):
