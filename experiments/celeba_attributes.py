@@ -149,6 +149,7 @@ EXPERIMENT = Experiment(
             dict(zip(names, values, strict=True)),
             "all of CelebA, 100 epochs",
             {
+                "own.size": 64,
                 "own.split_attributes": names is _NINETEEN,
                 "own.drop": 0.0,
                 **({"training.options.random_subsets": 1} if names is _NINETEEN else SUPPLEMENT[model]),

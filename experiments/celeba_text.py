@@ -68,10 +68,11 @@ def load(config: Config[CelebAText]) -> Dataset:
 def modalities(config: Config[CelebAText], dataset: Dataset) -> tuple[Modality, ...]:
     """Residual networks for both, likelihoods weighted by dimension, the picture's by 1 (Appendices B and E.2)."""
     own, letters = config.own, len(ALPHABET)
-    shape, text = (own.size, own.size, 3), dataset.train.arrays[0]["text"].shape[1:]
+    picture, written = dataset.modalities
+    shape, text = (own.size, own.size, 3), dataset.train.arrays[0][written].shape[1:]
     return (
         Modality(
-            dataset.modalities[0],
+            picture,
             shape,
             ResNetEncoder(own.widths),
             ResNetDecoder(shape, own.widths[::-1]),
@@ -81,7 +82,7 @@ def modalities(config: Config[CelebAText], dataset: Dataset) -> tuple[Modality, 
             pixels=True,
         ),
         Modality(
-            "text",
+            written,
             text,
             ResNetEncoder(own.text_widths, letters),
             ResNetDecoder(text, own.text_widths[::-1], letters),

@@ -10,7 +10,7 @@ def test_symbols_are_written_by_their_names():
     assert symbols_to_text([1, 0], words) == "hat cat"
     assert symbols_to_text([7, 8, -1]) == "7 8"
     assert symbols_to_text([-1], letters) == symbols_to_text([-1]) == ""
-    assert symbols_to_text([1, 0, 2, 0], ("", "cat", "a")) == "cat a"
+    assert symbols_to_text([1, 2, 0, 2, 0], ("", "cat", "a")) == "cat a"  # an empty name ends it
 
 
 def test_pieces_of_words_make_up_sentences():

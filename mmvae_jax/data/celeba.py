@@ -131,7 +131,7 @@ def read_partition(path: Path) -> dict[str, str]:
       UserError: another half, or another number of words in a line.
     """
     halves = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in _lines(path):
         words = line.split()
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise UserError(f"{path} line {number} is {line[:40]!r}: expected a file name and 0, 1 or 2")
@@ -148,8 +148,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     lines = _lines(path)
     if len(lines) < 2:
         raise UserError(f"{path} has {len(lines)} lines: expected a number, the columns' names, then rows")
-    names, rows = tuple(lines[1].split()), {}
-    for number, line in enumerate(lines[2:], 3):
+    names, rows = tuple(lines[1][1].split()), {}
+    for number, line in lines[2:]:
         file, *words = line.split()
         if len(words) != len(names):
             raise UserError(f"{path} line {number} has {len(words)} values for {len(names)} columns: download it again")
@@ -157,9 +157,9 @@ def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     return names, rows
 
 
-def _lines(path: Path) -> list[str]:
-    """Those that are not blank."""
-    return [line for line in read_text(path).splitlines() if line.strip()]
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Those that are not blank, with their numbers."""
+    return [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
 
 
 def _rows(path: Path, rows: Mapping[str, list[str]], files: Mapping[str, str]) -> list[list[str]]:
@@ -187,6 +187,8 @@ def _landmarks(path: Path, files: Mapping[str, str], crop: int) -> Float[np.ndar
     words = _rows(path, rows, files)
     try:
         pixels = np.array(words, np.float64).reshape(len(files), 5, 2)
+        if not np.isfinite(pixels).all():
+            raise ValueError
     except ValueError as error:
         raise UserError(
             f"{path}: expected two numbers for each of five landmarks, it has {', '.join(names)}"

@@ -56,6 +56,8 @@ def read_birds(folder: Path | str) -> Birds:
     if wrong := next((image for image in images if not labels[image].isdecimal()), None):
         raise UserError(f"{official / _LISTS[1]} has {labels[wrong]!r} for image {wrong}, no number: download it again")
     _, species = np.unique([int(labels[image]) for image in images], return_inverse=True)
+    if wrong := next((image for image in images if split[image] not in ("0", "1")), None):
+        raise UserError(f"{official / _LISTS[2]} has {split[wrong]!r} for image {wrong}, no 0 or 1: download it again")
     training = np.array([split[image] == "1" for image in images])
     if not 0 < training.sum() < len(training):
         raise UserError(

@@ -44,6 +44,11 @@ class LoadedFaces:
         return "image_stand_in" if self.stand_in else "image"
 
     @property
+    def text(self) -> str:
+        """What the texts are called as a modality."""
+        return "text_stand_in" if self.stand_in else "text"
+
+    @property
     def stand_in(self) -> bool:
         """Whether they are drawn."""
         return self.name != "celeba"
@@ -99,7 +104,7 @@ def _prepared(faces: Faces, prepare: Prepare) -> Faces:
 
 
 def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:
-    """Pictures and `text`, which names the attributes that are present (Sutter et al. 2021, section 4.3).
+    """Pictures and texts, which name the attributes that are present (Sutter et al. 2021, section 4.3).
 
     Args:
       faces: of both halves.
@@ -113,11 +118,11 @@ def faces_and_text(faces: LoadedFaces, length: int) -> Dataset:
         length = max(longest_text(half.present, names) for half in (faces.train, faces.test))
         length = -(-length // _STEP) * _STEP
     train, test = (
-        _split({faces.picture: half.images, "text": write_texts(half.present, names, length)})
+        _split({faces.picture: half.images, faces.text: write_texts(half.present, names, length)})
         for half in (faces.train, faces.test)
     )
-    attributes = Attributes(dict.fromkeys(names, PRESENCE), {"text": partial(read_texts, names=names)})
-    modalities = faces.picture, "text"
+    attributes = Attributes(dict.fromkeys(names, PRESENCE), {faces.text: partial(read_texts, names=names)})
+    modalities = faces.picture, faces.text
     return Dataset(f"{faces.name}_text", modalities, train, test, 1, faces.provenance, attributes=attributes)
 
 

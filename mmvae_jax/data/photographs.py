@@ -23,6 +23,8 @@ Report = Callable[[str], None]
 # What is kept of a square: it may add channels.
 Prepare = Callable[[UInt8[np.ndarray, "S S 3"]], UInt8[np.ndarray, "S S C"]]
 
+# Of what is made of a file: a change of it makes cached pictures others.
+_VERSION = 1
 _THREADS = min(16, os.cpu_count() or 1)
 # Decoded pictures that wait to be written, and bytes that are hashed in one go: what bounds the memory.
 _PIECE = 512
@@ -123,6 +125,8 @@ class _Making(NamedTuple):
         try:
             square = central_square(read_picture(path), self.crop)
         except UserError as error:
+            if _of_the_machine(error.__cause__):
+                raise
             if self.skip_corrupt:
                 return None
             raise UserError(f"{error}, or leave such files out with --skip-corrupt") from error
@@ -130,10 +134,15 @@ class _Making(NamedTuple):
         return np.asarray(resized) if self.prepare is None else self.prepare(np.asarray(resized))
 
 
+def _of_the_machine(cause: BaseException | None) -> bool:
+    """Whether a file could not be read for a reason that may pass: what the file holds is not known then."""
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
 def _identity(paths: Sequence[Path], made: _Making) -> str:
     """Changes with every file's name, size and time, and with what is made of them."""
     prepare = made.prepare and f"{made.prepare.__module__}.{made.prepare.__qualname__}"
-    digest = hashlib.sha256(repr(made._replace(prepare=None)).encode() + str(prepare).encode())
+    digest = hashlib.sha256(f"{_VERSION} {made._replace(prepare=None)!r} {prepare}".encode())
     for path in paths:
         try:
             known = path.stat()

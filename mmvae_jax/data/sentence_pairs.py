@@ -14,6 +14,8 @@ LANGUAGES = ("en", "vi")
 FOLDER = "iwslt15_en_vi"
 # The files that sentences to test on come from: IWSLT's development and test sets of the task (Luong & Manning 2015).
 Held = Literal["tst2012", "tst2013"]
+# Of all of them a permutation is made.
+_HIGHEST = 10_000_000
 
 
 class Pairs(NamedTuple):
@@ -42,17 +44,19 @@ def numbers_in_words(highest: int, train: int, test: int, seed: int) -> Pairs:
       seed: draws them.
 
     Raises:
-      UserError: there are not so many, none are to be in a split, or a negative seed.
+      UserError: there are not so many, or too many to be drawn from, none are to be in a split, or a negative seed.
     """
     for name, value, low in (("train-tuples", train, 1), ("test-tuples", test, 1), ("data-seed", seed, 0)):
         if value < low:
             raise UserError(f"{name}={value}: give at least {low}")
+    if highest > _HIGHEST:
+        raise UserError(f"highest={highest}: give at most {_HIGHEST}")
     if highest + 1 < train + test:
         raise UserError(f"highest={highest}: give at least {train + test - 1}, for {train} + {test} different numbers")
     drawn = np.random.default_rng(seed).permutation(highest + 1)[: train + test].tolist()
     told = tuple([num2words.num2words(number, lang=language) for number in drawn] for language in LANGUAGES)
     names = tuple(f"{language}_numbers" for language in LANGUAGES)
-    source = f"numbers in words, 0 to {highest}, by num2words (not IWSLT'15)"
+    source = f"numbers in words, 0 to {highest}, by num2words: a stand-in for IWSLT'15"
     return Pairs(tuple(each[:train] for each in told), tuple(each[train:] for each in told), names, source)
 
 

@@ -316,12 +316,14 @@ class Context:
 
 
 def evaluated_subsets(m: int) -> Masks:
-    """The powerset of up to five modalities; of more: singletons, the full set and a fixed sample of all sizes."""
+    """The powerset of up to five modalities; of more: singletons, all, all but the first, and a fixed sample."""
     if 2**m - 1 <= MAX_SUBSETS:
         return subsets.powerset(m)
     rng = np.random.default_rng(m)
     sizes = np.linspace(2, m - 1, max(0, MAX_SUBSETS - m - 1)).round().astype(int)
     drawn = [tuple(sorted(rng.choice(m, size, replace=False).tolist())) for size in sizes]
+    if tuple(range(1, m)) not in drawn:
+        drawn[-1:] = [tuple(range(1, m))]
     chosen = sorted(set(drawn), key=lambda rows: (len(rows), rows))
     masks = [subsets.singletons(m), subsets.from_indices(chosen, m), subsets.full(m)]
     return np.concatenate(masks)

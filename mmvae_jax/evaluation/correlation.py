@@ -74,7 +74,7 @@ def _whitening(centred: Float[np.ndarray, "N P"], ridge: float) -> Float[np.ndar
 
 
 class AveragedWords(nn.Module):
-    """Sows as `features` the mean vector of a caption's words, of those that have one.
+    """Sows as `features` the mean vector of a caption's words, of those that have one, up to the first padding.
 
     Attributes:
       shape: of the table of vectors, its parameter.
@@ -86,6 +86,7 @@ class AveragedWords(nn.Module):
     def __call__(self, x: Int[Array, "B L"]) -> None:
         """Sow them."""
         vectors = self.param("vectors", nn.initializers.zeros, self.shape)
+        x = jnp.where(jnp.cumprod(x != 0, 1), x, 0)  # padding is the first word
         counted = jnp.any(vectors != 0, 1)[x].sum(1, keepdims=True)
         self.sow("intermediates", "features", vectors[x].sum(1) / jnp.maximum(1, counted))
 

@@ -10,6 +10,7 @@ from mmvae_jax import subsets
 from mmvae_jax.data.batching import Batch
 from mmvae_jax.data.tasks import Task
 from mmvae_jax.evaluation.accuracy import predictions
+from mmvae_jax.evaluation.chunks import MAX_ENCODED
 from mmvae_jax.model import Model, Params
 
 
@@ -38,8 +39,14 @@ def task_errors(model: Model, params: Params, key: Key[Array, ""], batch: Batch,
     masks = subsets.select(task.given, model.names)[None]
     (made,) = predictions(model, params, key, batch, masks, (task.target,))[task.target]
     modalities = {m.name: m for m in model.modalities}
-    given, truth = (modalities[name].in_units(jnp.asarray(batch.x[name])) for name in (task.given, task.target))
-    return TaskErrors(_squared(task, made, truth), _squared(task, task.guess(given), truth))
+    errors = []
+    for start in range(0, len(made), MAX_ENCODED):  # in numbers of 64 bits a few hundred pictures are many
+        rows = slice(start, start + MAX_ENCODED)
+        given, truth = (
+            modalities[name].in_units(jnp.asarray(batch.x[name][rows])) for name in (task.given, task.target)
+        )
+        errors.append((_squared(task, made[rows], truth), _squared(task, task.guess(given), truth)))
+    return TaskErrors(*(np.concatenate(pieces) for pieces in zip(*errors, strict=True)))
 
 
 def _squared(

@@ -33,7 +33,8 @@ def sentences_figure(groups: Sequence[Sequence[tuple[str, str]]], title: str, no
         for (label, text), count in zip(group, counts, strict=True):
             at = 1 - y / height
             figure.text(left - 0.01, at, label, ha="right", va="top", fontsize=LABEL_SIZE, color=FAINT)
-            figure.text(left, at, text, va="top", fontsize=LABEL_SIZE, family="monospace", color=INK)
+            said = {"family": "monospace", "color": INK, "parse_math": False}
+            figure.text(left, at, text, va="top", fontsize=LABEL_SIZE, **said)
             y += LINE_INCHES * count
         y += GAP_INCHES
     return figure

@@ -163,7 +163,8 @@ def _draw_texts(axes: Axes, cells: Sequence[str], height: float) -> None:
     """All of one size."""
     size = _text_size(cells)
     for i, text in enumerate(cells):
-        axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, family="monospace", color=INK)
+        said = {"family": "monospace", "color": INK, "parse_math": False}
+        axes.text(i + 0.5, height / 2, text, ha="center", va="center", fontsize=size, **said)
 
 
 def wrapped(text: str, width: int, lines: int) -> str:

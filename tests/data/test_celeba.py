@@ -79,6 +79,8 @@ def test_landmarks_are_in_widths_of_what_is_cut_out(folder, replaced):
     np.testing.assert_allclose(test.landmarks, [[(0, 0), (1, 1), (0.5, 0.5), (0, 1), (1, 0)]])
     with replaced(folder / LANDMARKS, lambda text: text.replace("000009.jpg 15", "000009.jpg left")):
         fails(folder, "two numbers for each of five landmarks")
+    with replaced(folder / LANDMARKS, lambda text: text.replace("000009.jpg 15", "000009.jpg nan")):
+        fails(folder, "expected two numbers for each of five landmarks")
     with replaced(folder / LANDMARKS, lambda text: text.replace("000009.jpg", "000010.jpg")):
         fails(folder, r"list_landmarks_align_celeba\.txt has no row of 000009\.jpg")
 
@@ -91,6 +93,8 @@ def test_what_is_wrong_with_the_files_is_told(folder, replaced):
         fails(folder, "Smiling of 000002.jpg is '0', expected 1 or -1")
     with replaced(attributes, lambda text: text.replace("000002.jpg  -1  -1  1", "000002.jpg  -1  -1")):
         fails(folder, "line 5 has 2 values for 3 columns")
+    with replaced(attributes, lambda text: "\n" + text.replace("000002.jpg  -1  -1  1", "000002.jpg  -1  -1")):
+        fails(folder, "line 6 has 2 values for 3 columns")
     with replaced(attributes, lambda text: text[:1]):
         fails(folder, "has 1 lines")
     with replaced(partition, lambda text: text.replace("000003.jpg 1", "000003.jpg 5")):

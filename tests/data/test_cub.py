@@ -151,6 +151,7 @@ def damage(folder, name, content):
         ("images.txt", b"5\n", "images.txt, line 1: '5' is no image number and a value"),
         ("image_class_labels.txt", b"5 7\n", "image_class_labels.txt lacks image 10 of images.txt"),
         ("image_class_labels.txt", b"".join(b"%d x\n" % (i + 5) for i in range(9)), "has 'x' for image 5, no number"),
+        ("train_test_split.txt", b"".join(b"%d 2\n" % (i + 5) for i in range(9)), "has '2' for image 5, no 0 or 1"),
         ("train_test_split.txt", None, "train_test_split.txt cannot be read"),
         ("train_test_split.txt", b"".join(b"%d 1\n" % (i + 5) for i in range(9)), "leaves 9 of 9 for training"),
     ],

@@ -122,6 +122,22 @@ def test_corrupt_ones_are_left_out_on_request(paths, tmp_path):
         read(paths[3:4], tmp_path / "cache", skip_corrupt=True)
 
 
+@pytest.mark.parametrize("passing", [OSError(24, "Too many open files"), MemoryError("no room")])
+def test_what_may_pass_leaves_no_picture_out(passing, paths, tmp_path, monkeypatch):
+    """The cache would go on without it when it can be read again."""
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="cannot be decoded"):
+        patched.setattr(Image, "open", raiser(passing))
+        read_photographs(paths, 8, tmp_path, skip_corrupt=True)
+    assert read_photographs(paths, 8, tmp_path, skip_corrupt=True).kept.all()
+
+
+def raiser(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
 def test_what_makes_no_sense_is_refused(paths, tmp_path):
     with pytest.raises(UserError, match="no photograph"):
         read([], tmp_path)

@@ -42,7 +42,7 @@ def test_numbers_are_told_in_both_languages_and_none_is_in_both_splits():
     assert len(set(told.values())) == 200
     assert told["one hundred and twenty-one"] == "một trăm hai mươi mốt"
     assert pairs == numbers_in_words(199, 150, 50, 3) != numbers_in_words(199, 150, 50, 4)
-    assert pairs.names == ("en_numbers", "vi_numbers") and "not IWSLT" in pairs.source
+    assert pairs.names == ("en_numbers", "vi_numbers") and "a stand-in for IWSLT" in pairs.source
 
 
 def test_official_files_are_read_line_by_line(folder):
@@ -125,6 +125,7 @@ def test_mistakes(folder, error_of):
     assert "pieces=5: the sentences have" in error_of(translation, pairs, 5)
     assert "max-tokens=0: no training pair is so short" in error_of(translation, pairs, 100, 0)
     assert "supervision level 2" in error_of(translation, pairs, 100, 40, 2.0)
+    assert "highest=10000001: give at most 10000000" in error_of(numbers_in_words, 10_000_001, 5, 5, 0)
     assert "highest=8: give at least 9" in error_of(numbers_in_words, 8, 5, 5, 0)
     assert "test-tuples=0" in error_of(numbers_in_words, 8, 5, 0, 0)
     assert "data-seed=-1" in error_of(numbers_in_words, 8, 5, 2, -1)

@@ -1,6 +1,7 @@
 """Canonical correlation against scikit-learn's and a closed form, and of generations that are known by hand."""
 
 from dataclasses import replace
+from itertools import takewhile
 
 import flax.linen as nn
 import jax
@@ -108,7 +109,7 @@ def dataset():
 
 
 def mean_vector(caption):
-    counted = [word for word in caption if word > 1]
+    counted = [word for word in takewhile(bool, caption) if word > 1]  # up to the first padding
     return VECTORS[counted].mean(0) if counted else np.zeros(2)
 
 

@@ -97,6 +97,7 @@ def test_a_run_on_text_reports_average_precisions_beside_chance(of_text):
 
 def test_faces_have_no_classes_to_be_measured_by():
     dataset = TEXT.load(config(TEXT, "--train-faces=2", "--test-faces=2"))
+    assert dataset.modalities == ("image_stand_in", "text_stand_in")
     applying = chosen_metrics((), dataset)
     assert "average_precision/latent" in applying
     assert not [name for name in applying if name.startswith(("probe", "coherence", "classifier"))]
@@ -127,7 +128,8 @@ def test_nineteen_modalities_take_random_subsets_and_every_attribute_is_told_as_
 
     assert {f"log_likelihood/{name}" for name in model.names} <= jax.eval_shape(terms, params).keys()
     assert [m.name for m in model.modalities if m.discrete and m.shape == ()] == list(ATTRIBUTES)
-    assert len(evaluated_subsets(19)) == 31
+    subsets = evaluated_subsets(19).tolist()
+    assert len(subsets) == 31 and [False] + 18 * [True] in subsets  # of which the supplement has the image's likelihood
 
 
 @pytest.fixture

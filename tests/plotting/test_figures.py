@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from mmvae_jax.data.batching import Batch, Dataset, fixed_split
@@ -18,6 +19,7 @@ from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.mlp import MLPEncoder
 from mmvae_jax.plotting import figures
+from mmvae_jax.plotting.sentences import sentences_figure
 from mmvae_jax.plotting.strips import Strip, strips_figure
 from mmvae_jax.priors import GaussianMixture
 
@@ -31,6 +33,17 @@ class Constant(nn.Module):
     def __call__(self, z):
         value = self.param("value", nn.initializers.zeros, self.shape)
         return jnp.broadcast_to(value, (len(z), *self.shape))
+
+
+def test_signs_in_sentences_are_no_mathematics(tmp_path):
+    dear = "$1 % $2"
+    texts = Modality("said", (1,), MLPEncoder((2,)), MLPEncoder((2,)), "categorical", symbols=(dear,))
+    for figure in (
+        sentences_figure([[("given", dear)]], "Said"),
+        strips_figure([Strip(texts, np.zeros((2, 1), int), "said")], "Said"),
+    ):
+        figure.savefig(tmp_path / "figure.png")
+        assert dear in [text.get_text() for text in figure.findobj(Text)]
 
 
 SHAPES = {"colour": (6, 8, 3), "grey": (6, 6, 1), "word": (4,), "vector": (5,), "label": ()}
