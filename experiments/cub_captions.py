@@ -5,8 +5,9 @@
     python -m experiments.cub_captions --model=vaevae --preset=paper --data=<folder with cub/> --supervision=0.1
 
 Without --data drawn shapes and their captions take the birds' place: they are called stand-ins wherever their numbers
-appear, which do not compare with the papers'. Of photographs the model has 64x64 pixels, or with --image-features
-features of them, and figures show the test photograph whose features are nearest to those that are generated.
+appear, which do not compare with the papers'. Of photographs the model has 64x64 pixels, or features of them: those of
+a file, --image-features, or 2048 of Inception-v3, --image-network=<file of its weights, as of --inception-weights>.
+Figures show the test photograph whose features are nearest to those that are generated then.
 `correlation/conditional/image->caption` is the canonical correlation of pictures and the captions generated from them,
 `correlation/joint` that of unconditional samples and `correlation/data` that of real pairs, beside which they
 stand. Expected (Figure 8, curves without numbers): VAEVAE best with all pairs, SVAE's and VAEVAE's conditional ones at
@@ -17,6 +18,7 @@ chooses the best epoch on a validation set; here the last one is measured.
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import flax.linen as nn
@@ -27,6 +29,7 @@ from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.data.cub import Reading, cub_captions
 from mmvae_jax.evaluation import EvaluationSettings
 from mmvae_jax.evaluation.classifiers import ClassifierSettings
+from mmvae_jax.evaluation.inception import inception_features
 from mmvae_jax.modality import Modality
 from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
@@ -103,7 +106,8 @@ def modalities(config: Config[CUBCaptions], dataset: Dataset) -> tuple[Modality,
 def load(config: Config[CUBCaptions]) -> Dataset:
     """The data set of a configuration."""
     own = config.own
-    return cub_captions(config.data, own.reading, own.supervision, config.seed, config.cache)
+    extract = partial(inception_features, cache=config.cache)
+    return cub_captions(config.data, own.reading, own.supervision, config.seed, config.cache, extract=extract)
 
 
 _PAPER = Config(

@@ -27,6 +27,11 @@ from mmvae_jax.data.word_vectors import word_vectors
 from mmvae_jax.errors import UserError
 
 STAND_IN_LEVEL, STAND_IN_TUPLES = 5, (4000, 1000)
+# Of photographs that features are made of, in pixels: what Inception-v3 reads.
+EXTRACTED_SIZE = 299
+
+# File of a network's weights and photographs -> features of these.
+Extract = Callable[[str, UInt8[np.ndarray, "N S S 3"]], Float[np.ndarray, "N F"]]
 
 
 class Described(NamedTuple):
@@ -57,6 +62,8 @@ class Reading:
         come once.
       image_features: file (.npy, or .npz with one array) of features, a row for every line of images.txt, that take the
         place of the pictures; figures show the test photograph whose features are nearest.
+      image_network: file of Inception-v3's weights, as of --inception-weights, whose features of the photographs take
+        the place of the pictures likewise; they are made once and cached.
       word_vectors: file of vectors of words, as of GloVe or fastText (.vec); "": learned from the training captions.
       skip_corrupt: leave photographs out that cannot be decoded.
     """
@@ -66,6 +73,7 @@ class Reading:
     min_count: int = 3
     pairings: int = 1
     image_features: str = ""
+    image_network: str = ""
     word_vectors: str = ""
     skip_corrupt: bool = False
 
@@ -73,6 +81,8 @@ class Reading:
         for name in ("size", "caption_length", "min_count", "pairings"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name.replace('_', '-')}={getattr(self, name)}: give at least 1")
+        if self.image_features and self.image_network:
+            raise UserError(f"image-features={self.image_features} and image-network={self.image_network}: give one")
 
 
 def nearest(features: Float[np.ndarray, "N F"], photographs: UInt8[np.ndarray, "N H W 3"]) -> LookUp:
@@ -117,6 +127,7 @@ def cub_captions(
     seed: int = 0,
     cache: Path | str = "cache",
     report: Callable[[str], None] = print,
+    extract: Extract | None = None,
 ) -> Dataset:
     """CUB captions of `--data=<folder>`, or the stand-in: drawn shapes and captions that name what they show.
 
@@ -130,13 +141,14 @@ def cub_captions(
       seed: draws which ones.
       cache: folder of decoded photographs.
       report: gets a line where something is left out.
+      extract: what makes features of photographs by `reading.image_network`.
 
     Raises:
       UserError: unusable data, or a fraction outside 0..1.
     """
     reading = reading or Reading()
     if data == "embedded":
-        for name in ("image_features", "word_vectors"):
+        for name in ("image_features", "image_network", "word_vectors"):
             if file := getattr(reading, name):
                 raise UserError(
                     f"{name.replace('_', '-')}={file}: the stand-in reads none; give --data=<folder with cub/>"
@@ -153,6 +165,11 @@ def cub_captions(
     images = photographs
     if reading.image_features:
         images = read_features(reading.image_features, len(kept))[kept]
+    elif reading.image_network:
+        if extract is None:
+            raise UserError(f"image-network={reading.image_network}: nothing was given that makes features by it")
+        large, _ = read_photographs(birds.paths, EXTRACTED_SIZE, cache, None, reading.skip_corrupt, lambda line: None)
+        images = extract(reading.image_network, large)
     dataset = _dataset(birds.only(kept), images, photographs, reading, supervision, seed)
     return replace(dataset, provenance={"source": f"CUB files in {folder}", **dataset.provenance})
 
@@ -166,14 +183,15 @@ def _dataset(
     seed: int,
 ) -> Dataset:
     train, test = birds.training, ~birds.training
-    modalities = ("features" if reading.image_features else "image", "caption")
+    source = reading.image_features or reading.image_network
+    modalities = ("features" if source else "image", "caption")
     words = build_vocabulary([each for own in birds.only(train).captions for each in own], reading.min_count)
     captions, counts = _encoded(birds.captions, words, reading.caption_length)
     described = Described(*(jnp.asarray(each[train]) for each in (images, captions, counts, birds.labels)))
     presence = supervision_presence(jax.random.key(seed), int(train.sum()), 2, supervision)
     said = captions[train][np.arange(captions.shape[1]) < counts[train][:, None]]
     vectors = word_vectors(said, words, reading.word_vectors)
-    look_up = nearest(images[test], photographs[test]) if reading.image_features else None
+    look_up = nearest(images[test], photographs[test]) if source else None
     species = int(birds.labels.max()) + 1
     return Dataset(
         f"cub_{modalities[0]}_captions",
@@ -183,7 +201,7 @@ def _dataset(
         species,
         {
             "images": f"{train.sum()} train, {test.sum()} test, {species} species; {supervision:.4g} of train complete",
-            "pictures": reading.image_features or f"{reading.size}x{reading.size}",
+            "pictures": source or f"{reading.size}x{reading.size}",
             "captions": f"{counts.sum()}, at most {reading.caption_length} words of {len(words)}",
             "word vectors": f"{reading.word_vectors or 'learned from captions'}, of {np.any(vectors, 1).sum()} words",
             "fingerprint": fingerprint(images, captions, counts, birds.labels, birds.training),

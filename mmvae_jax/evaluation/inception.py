@@ -5,6 +5,7 @@ TensorFlow's network of 2015 under PyTorch's names, which modules here have too.
 averages over windows leave padding out, the last block pools by maxima, and there are 1,008 classes.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
+from tqdm import tqdm
 
+from mmvae_jax.data.batching import fingerprint
 from mmvae_jax.errors import UserError
-from mmvae_jax.evaluation.picture_features import Extractor
+from mmvae_jax.evaluation.parameter_cache import cache_path, load_parameters, save_parameters
+from mmvae_jax.evaluation.picture_features import Extractor, sown_features
 from mmvae_jax.torch_import import StateDict, load_state_dict
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 SIDE = 299
 CLASSES = 1008
+WIDTH = 2048
 # Pictures of every set at once: each takes some 30 MiB.
 AT_ONCE = 8
 _EPSILON = 1e-3
@@ -182,6 +187,37 @@ def inception(path: Path | str) -> Extractor:
       UserError: no such file, or not Inception's weights.
     """
     return Extractor(Inception(), inception_params(load_state_dict(path)))
+
+
+def inception_features(
+    path: Path | str,
+    pictures: UInt8[np.ndarray, "N H W 3"],
+    cache: Path | str,
+    report: Callable[[str], None] = print,
+) -> Float[np.ndarray, "N 2048"]:
+    """What the network makes of pictures before its last layer; kept for the same pictures and weights.
+
+    Args:
+      path: of the weights, as in `inception`.
+      pictures: in bytes; of 299x299 pixels they are not scaled.
+      cache: folder of what is kept.
+      report: gets a line where that is damaged or cannot be written.
+
+    Raises:
+      UserError: no such file, or not Inception's weights.
+    """
+    extractor = inception(path)
+    identity = {"weights": fingerprint(*map(np.asarray, jax.tree.leaves(extractor.params)))}
+    kept = cache_path(cache, "features", {**identity, "pictures": fingerprint(pictures)})
+    found = load_parameters(kept, {"features": jax.ShapeDtypeStruct((len(pictures), WIDTH), jnp.float32)}, report)
+    if found is None:
+        at_once, pieces = AT_ONCE * jax.device_count(), []
+        for start in tqdm(range(0, len(pictures), at_once), desc="features", disable=None):
+            rows = np.arange(start, start + at_once) % len(pictures)
+            pieces.append(np.asarray(sown_features(*extractor, pictures[rows][None] / np.float32(255)))[0])
+        found = {"features": np.concatenate(pieces)[: len(pictures)]}
+        save_parameters(kept, found, report)
+    return np.asarray(found["features"])
 
 
 def inception_params(state: StateDict) -> dict[str, Any]:

@@ -37,14 +37,14 @@ def load_parameters(path: Path, expected: Any, report: Report) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # a damaged archive raises whatever its damage leads to
-        report(f"cached {path} is damaged ({one_line(error)}): training it again")
+        report(f"cached {path} is damaged ({one_line(error)}): making it again")
         return None
     shapes = {name: leaf.shape for name, leaf in _flat(expected).items()}
     if {name: leaf.shape for name, leaf in found.items()} != shapes:
-        report(f"cached {path} does not fit its network: training it again")
+        report(f"cached {path} does not fit its network: making it again")
         return None
     if not all(np.issubdtype(leaf.dtype, np.number) and np.isfinite(leaf).all() for leaf in found.values()):
-        report(f"cached {path} holds what is not finite: training it again")
+        report(f"cached {path} holds what is not finite: making it again")
         return None
     return unflatten_dict({name: jnp.asarray(leaf) for name, leaf in found.items()}, sep="/")
 
@@ -61,7 +61,7 @@ def save_parameters(path: Path, params: Any, report: Report) -> None:
             np.savez(file, **jax.tree.map(np.asarray, _flat(params)))
         unfinished.replace(path)
     except OSError as error:
-        report(f"{path} cannot be written ({error.strerror}): it will be trained again next time")
+        report(f"{path} cannot be written ({error.strerror}): it will be made again next time")
 
 
 def _flat(params: Any) -> dict[str, Any]:

@@ -109,6 +109,26 @@ def test_features_take_the_pictures_place_and_lead_back_to_the_nearest_photograp
     np.testing.assert_array_equal(np.round(shown[:, 0, 0, 0] / 20), rows)
 
 
+def test_features_of_a_network_are_of_large_photographs(folder, tmp_path, error_of):
+    asked = []
+
+    def extract(weights, photographs):
+        asked.append((weights, photographs.shape))
+        return photographs.mean((1, 2))
+
+    reading = Reading(size=8, image_network="weights.pth")
+    dataset = cub_captions(str(folder), reading, cache=tmp_path, extract=extract)
+    assert asked == [("weights.pth", (COUNT, 299, 299, 3))]
+    assert dataset.modalities == ("features", "caption") and dataset.provenance["pictures"] == "weights.pth"
+    np.testing.assert_allclose(dataset.train.arrays.images[:, 0], 20 * np.arange(6), atol=2)
+    shown = dataset.captioned.look_up(dataset.test.arrays[0]["features"])
+    assert shown.shape == (3, 8, 8, 3)
+    assert "image-network=weights.pth: nothing was given" in error_of(
+        cub_captions, str(folder), reading, 1.0, 0, tmp_path
+    )
+    assert "give one" in error_of(Reading, 64, 32, 3, 1, "a", "b")
+
+
 def test_nearest_is_by_euclidean_distance():
     photographs = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     rng = np.random.default_rng(1)
@@ -120,7 +140,7 @@ def test_nearest_is_by_euclidean_distance():
 
 
 def test_files_that_the_stand_in_does_not_read_are_refused(error_of):
-    for name in ("image_features", "word_vectors"):
+    for name in ("image_features", "image_network", "word_vectors"):
         message = error_of(cub_captions, "embedded", Reading(size=8, **{name: "some.npy"}))
         assert f"{name.replace('_', '-')}=some.npy: the stand-in reads none" in message
 

@@ -1,5 +1,6 @@
 """Inception-v3 for FID: sizes as published, layers written out, PyTorch's names. The whole network is compared with no other."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,8 @@ from flax.traverse_util import flatten_dict
 
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation import inception as module
-from mmvae_jax.evaluation.inception import ConvNorm, Inception, Mixed7, inception, inception_params
+from mmvae_jax.evaluation.inception import ConvNorm, Inception, Mixed7, inception, inception_features, inception_params
+from mmvae_jax.evaluation.picture_features import Extractor
 
 
 def shapes():
@@ -153,3 +155,39 @@ def test_other_weights_are_refused(state, change, message):
     change(other)
     with pytest.raises(UserError, match=message):
         inception_params(other)
+
+
+def test_features_of_pictures_are_made_once_for_the_same_weights(tmp_path, monkeypatch):
+    class Means(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            gain = self.param("gain", nn.initializers.ones, ())
+            self.sow(
+                "intermediates",
+                "features",
+                jnp.tile(gain * x.mean((1, 2)), (1, module.WIDTH // 3 + 1))[:, : module.WIDTH],
+            )
+
+    def features(gain, pictures):
+        read = []
+
+        def extractor(path):
+            read.append(path)
+            return Extractor(Means(), {"gain": jnp.float32(gain)})
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "inception", extractor)
+            found = inception_features("weights.pth", pictures, tmp_path)
+        assert read == ["weights.pth"]
+        return found
+
+    pictures = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)  # no multiple of what is read at once
+    found = features(1.0, pictures)
+    assert found.shape == (11, module.WIDTH)
+    np.testing.assert_allclose(found[:, :3], pictures.mean((1, 2)) / 255, rtol=1e-5)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(features(1.0, pictures), found)
+    assert kept.stat().st_mtime_ns == before
+    np.testing.assert_allclose(features(2.0, pictures), 2 * found, rtol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 2
