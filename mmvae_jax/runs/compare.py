@@ -21,7 +21,7 @@ from mmvae_jax.plotting.curves import metrics_figure
 from mmvae_jax.plotting.style import save
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.config import ASIDE
-from mmvae_jax.runs.finished import Run, experiments
+from mmvae_jax.runs.finished import Run, data_of, experiments
 from mmvae_jax.runs.folder import CONFIG_FILE, METRICS_FILE, flat_settings, read_metrics, read_object
 from mmvae_jax.runs.origin import read_origin
 from mmvae_jax.runs.report import model_label
@@ -56,7 +56,7 @@ def _compare(arguments: Sequence[str] | None) -> None:
     runs = [read_run(folder) for folder in dict.fromkeys(parsed.folders)]
     groups = grouped(runs)
     print(compare(groups, parsed.metrics))
-    print(f"\n{SPREAD}")
+    print(f"\n{SPREAD}\n{data_of(runs)}")
     if parsed.markdown is not None:
         command = f"{parser.prog} {shlex.join(typed)}"
         write_results(parsed.markdown, grouped_runs(runs), command, compare(groups))

@@ -28,3 +28,14 @@ class Run(NamedTuple):
 def experiments(runs: Iterable[Run]) -> str:
     """The names of the runs' experiments, for a picture of them."""
     return ", ".join(dict.fromkeys(run.origin["experiment"] for run in runs if "experiment" in run.origin))
+
+
+def data_of(runs: Iterable[Run]) -> str:
+    """What the runs' data are, a line each: those of a stand-in say so."""
+    lines = {}
+    for run in runs:
+        facts = run.config.get("dataset")
+        if isinstance(facts, dict):
+            said = "; ".join(f"{name}: {fact}" for name, fact in facts.items() if name != "fingerprint")
+            lines[f"data of {run.origin.get('experiment', run.folder)}: {said}"] = None
+    return "\n".join(lines)

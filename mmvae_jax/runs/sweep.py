@@ -18,7 +18,7 @@ from mmvae_jax.plotting.tradeoff import tradeoff_figure
 from mmvae_jax.runs.command import exit_code, program
 from mmvae_jax.runs.compare import grouped, read_run
 from mmvae_jax.runs.config import Config, parse, settings, to_record
-from mmvae_jax.runs.finished import Run, experiments
+from mmvae_jax.runs.finished import Run, data_of, experiments
 from mmvae_jax.runs.folder import flat_settings, held, in_bucket, prepare_folder, read_config, write_whole, writing
 from mmvae_jax.runs.jobs import Job, run_jobs
 from mmvae_jax.runs.runner import Experiment, check_folder, finished
@@ -156,7 +156,7 @@ def conclude(runs: Sequence[tuple[Path, Mapping[str, str]]], folder: Path) -> No
         return
     read = {own: read_run(own) for own, _ in runs}
     groups = grouped(list(read.values()))
-    text = f"{compare(groups)}\n\n{SPREAD}\n"
+    text = f"{compare(groups)}\n\n{SPREAD}\n{data_of(read.values())}\n"
     print(text)
     points = [(read[own], values) for own, values in runs]
     write_whole(folder / "comparison.md", text)

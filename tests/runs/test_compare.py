@@ -70,6 +70,17 @@ def test_the_figure_names_the_experiments(tmp_path):
     assert "<!-- polymnist, mnist_svhn -->" in (tmp_path / "figure.svg").read_text()
 
 
+def test_the_table_says_what_data_it_is_of(tmp_path, capsys):
+    runs = [write_run(tmp_path / name, fusion) for name, fusion in (("a", "poe"), ("b", "moe"), ("c", "mopoe"))]
+    for run, source in zip(runs, ("stand-in for SVHN", "stand-in for SVHN", "SVHN files"), strict=True):
+        config = json.loads(Path(run, "config.json").read_text())
+        Path(run, "config.json").write_text(json.dumps({**config, "dataset": {"svhn": source, "fingerprint": "1"}}))
+        Path(run, "run.json").write_text(json.dumps({"experiment": "mnist_svhn"}))
+    assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("data of")]
+    assert lines == ["data of mnist_svhn: svhn: stand-in for SVHN", "data of mnist_svhn: svhn: SVHN files"]
+
+
 def test_namesakes_are_told_apart_by_what_differs(tmp_path, capsys):
     runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", latent_dim=64), write_run(tmp_path / "c", "poe")]
     assert compare.main([*runs, "--out", str(tmp_path / "f.png")]) == 0
