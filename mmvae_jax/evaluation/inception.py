@@ -214,7 +214,8 @@ def inception_features(
         at_once, pieces = AT_ONCE * jax.device_count(), []
         for start in tqdm(range(0, len(pictures), at_once), desc="features", disable=None):
             rows = np.arange(start, start + at_once) % len(pictures)
-            pieces.append(np.asarray(sown_features(*extractor, pictures[rows][None] / np.float32(255)))[0])
+            x = jnp.asarray(pictures[rows][None], jnp.float32) / 255
+            pieces.append(np.asarray(sown_features(*extractor, x))[0])
         found = {"features": np.concatenate(pieces)[: len(pictures)]}
         save_parameters(kept, found, report)
     return np.asarray(found["features"])
