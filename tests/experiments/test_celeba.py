@@ -28,8 +28,8 @@ TINY = [
     "--metrics", "average_precision", "FD",
 ]  # fmt: skip
 AVERAGES = (
-    "latent/image_stand_in", "latent/text", "latent/image_stand_in+text", "generated/image_stand_in->text",
-    "generated/text->image_stand_in",
+    "latent/image_stand_in", "latent/text_stand_in", "latent/image_stand_in+text_stand_in",
+    "generated/image_stand_in->text_stand_in", "generated/text_stand_in->image_stand_in",
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_a_run_on_text_reports_average_precisions_beside_chance(of_text):
         single = [each[f"{where}/{name}"] for name in frequency]
         assert metrics[f"average_precision/{label}"] == pytest.approx(np.mean(single))
         assert metrics[f"standard_error/average_precision/{label}"] > 0
-    assert {"FD/conditional/text->image_stand_in", "FD/unconditional/image_stand_in"} <= metrics.keys()
+    assert {"FD/conditional/text_stand_in->image_stand_in", "FD/unconditional/image_stand_in"} <= metrics.keys()
     assert all(np.isfinite(value) for value in metrics.values())
 
 
@@ -109,7 +109,10 @@ def test_faces_have_no_classes_to_be_measured_by():
 def test_the_report_has_a_table_of_attributes(of_text):
     page = (of_text / "report.html").read_text()
     table = page.partition("Metrics by attribute")[2].partition("</section>")[0]
-    assert table.count("<tr>") == 1 + len(ATTRIBUTES) and "Average precision, generated, text → image_stand_in" in table
+    assert (
+        table.count("<tr>") == 1 + len(ATTRIBUTES)
+        and "Average precision, generated, text_stand_in → image_stand_in" in table
+    )
     assert "Average precision by chance" in page and "stand-in for CelebA" in page
     assert "latent_each" not in page
 
