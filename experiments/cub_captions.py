@@ -106,8 +106,8 @@ def modalities(config: Config[CUBCaptions], dataset: Dataset) -> tuple[Modality,
 def load(config: Config[CUBCaptions]) -> Dataset:
     """The data set of a configuration."""
     own = config.own
-    extract = partial(inception_features, cache=config.cache)
-    return cub_captions(config.data, own.reading, own.supervision, config.seed, config.cache, extract=extract)
+    featurize = partial(inception_features, cache=config.cache)
+    return cub_captions(config.data, own.reading, own.supervision, config.seed, config.cache, featurize=featurize)
 
 
 _PAPER = Config(

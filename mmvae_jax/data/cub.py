@@ -127,7 +127,7 @@ def cub_captions(
     seed: int = 0,
     cache: Path | str = "cache",
     report: Callable[[str], None] = print,
-    extract: Extract | None = None,
+    featurize: Extract | None = None,
 ) -> Dataset:
     """CUB captions of `--data=<folder>`, or the stand-in: drawn shapes and captions that name what they show.
 
@@ -141,7 +141,7 @@ def cub_captions(
       seed: draws which ones.
       cache: folder of decoded photographs.
       report: gets a line where something is left out.
-      extract: what makes features of photographs by `reading.image_network`.
+      featurize: what makes features of photographs by `reading.image_network`.
 
     Raises:
       UserError: unusable data, or a fraction outside 0..1.
@@ -166,10 +166,10 @@ def cub_captions(
     if reading.image_features:
         images = read_features(reading.image_features, len(kept))[kept]
     elif reading.image_network:
-        if extract is None:
+        if featurize is None:
             raise UserError(f"image-network={reading.image_network}: nothing was given that makes features by it")
         large, _ = read_photographs(birds.paths, EXTRACTED_SIZE, cache, None, reading.skip_corrupt, lambda line: None)
-        images = extract(reading.image_network, large)
+        images = featurize(reading.image_network, large)
     dataset = _dataset(birds.only(kept), images, photographs, reading, supervision, seed)
     return replace(dataset, provenance={"source": f"CUB files in {folder}", **dataset.provenance})
 

@@ -117,7 +117,7 @@ def test_features_of_a_network_are_of_large_photographs(folder, tmp_path, error_
         return photographs.mean((1, 2))
 
     reading = Reading(size=8, image_network="weights.pth")
-    dataset = cub_captions(str(folder), reading, cache=tmp_path, extract=extract)
+    dataset = cub_captions(str(folder), reading, cache=tmp_path, featurize=extract)
     assert asked == [("weights.pth", (COUNT, 299, 299, 3))]
     assert dataset.modalities == ("features", "caption") and dataset.provenance["pictures"] == "weights.pth"
     np.testing.assert_allclose(dataset.train.arrays.images[:, 0], 20 * np.arange(6), atol=2)
