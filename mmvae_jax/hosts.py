@@ -161,6 +161,11 @@ def first_process() -> bool:
     return jax.process_index() == 0
 
 
+def said_by_first(report: Callable[[str], None]) -> Callable[[str], None]:
+    """`report` in the first process; in all others what takes a line and says nothing."""
+    return report if first_process() else lambda line: None
+
+
 def agreed(*, stop: bool, save: bool) -> tuple[bool, bool]:
     """The same decisions on all hosts: to stop if any wants to, to save if the first one does."""
     if jax.process_count() == 1:

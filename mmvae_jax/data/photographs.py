@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mmvae_jax.data.pictures import read_picture
 from mmvae_jax.errors import UserError, one_line
-from mmvae_jax.hosts import first_process
+from mmvae_jax.hosts import first_process, said_by_first
 
 Report = Callable[[str], None]
 # What is kept of a square: it may add channels.
@@ -90,7 +90,7 @@ def read_photographs(
         if value < 1:
             raise UserError(f"{name}={value}: give at least 1 pixel")
     made = _Making(size, crop, skip_corrupt, prepare)
-    report = report if first_process() else _say_nothing
+    report = said_by_first(report)
     target = Path(cache).expanduser() / f"photographs-{_identity(paths, made)[:16]}"
     pixels, about = target.with_suffix(".bin"), target.with_suffix(".json")
     found = _cached(pixels, about, len(paths), size, report)
@@ -108,10 +108,6 @@ def read_photographs(
     if len(left_out):
         report(f"left out {len(left_out)} of {len(paths)} photographs that cannot be decoded: {paths[left_out[0]]} ...")
     return found
-
-
-def _say_nothing(line: str) -> None:
-    """What the other processes report."""
 
 
 class _Making(NamedTuple):

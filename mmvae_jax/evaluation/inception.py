@@ -21,6 +21,7 @@ from mmvae_jax.data.batching import fingerprint
 from mmvae_jax.errors import UserError
 from mmvae_jax.evaluation.parameter_cache import cache_path, load_parameters, save_parameters
 from mmvae_jax.evaluation.picture_features import Extractor, sown_features
+from mmvae_jax.hosts import first_process, said_by_first
 from mmvae_jax.torch_import import StateDict, load_state_dict
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -201,18 +202,19 @@ def inception_features(
       path: of the weights, as in `inception`.
       pictures: in bytes; of 299x299 pixels they are not scaled.
       cache: folder of what is kept.
-      report: gets a line where that is damaged or cannot be written.
+      report: gets a line where that is damaged or cannot be written; of several processes, that of the first.
 
     Raises:
       UserError: no such file, or not Inception's weights.
     """
-    extractor = inception(path)
+    extractor, report = inception(path), said_by_first(report)
     identity = {"weights": fingerprint(*map(np.asarray, jax.tree.leaves(extractor.params)))}
     kept = cache_path(cache, "features", {**identity, "pictures": fingerprint(pictures)})
     found = load_parameters(kept, {"features": jax.ShapeDtypeStruct((len(pictures), WIDTH), jnp.float32)}, report)
     if found is None:
         at_once, pieces = AT_ONCE * jax.device_count(), []
-        for start in tqdm(range(0, len(pictures), at_once), desc="features", disable=None):
+        silent = None if first_process() else True
+        for start in tqdm(range(0, len(pictures), at_once), desc="features", disable=silent):
             rows = np.arange(start, start + at_once) % len(pictures)
             x = jnp.asarray(pictures[rows][None], jnp.float32) / 255
             pieces.append(np.asarray(sown_features(*extractor, x))[0])

@@ -166,15 +166,12 @@ def recall(context: Context, conditional: bool) -> Values:
     return of_pictures({label: found.recalled for label, found in context.overlaps.items()}, conditional)
 
 
-def marginal(context: Context, of: str) -> Values:
-    """An entry of the estimates of log p(x_m): the first subsets are those of one modality."""
-    return labelled(context.model.names, getattr(context.estimates.own, of)[: len(context.model.names)])
-
-
-def marginal_by_all(context: Context, of: str) -> Values:
-    """An entry of the estimates of log p(x_m) by the posterior of all modalities."""
-    (everything,) = np.flatnonzero(context.masks.all(1))
-    return labelled(context.model.names, getattr(context.estimates.each, of)[everything])
+def marginal(context: Context, of: str, by_all: bool = False) -> Values:
+    """An entry of the estimates of log p(x_m), by the posterior of x_m itself or by that of all modalities."""
+    each = np.arange(len(context.model.names))
+    # The first subsets are those of one modality.
+    proposals = np.flatnonzero(context.masks.all(1)) if by_all else each
+    return labelled(context.model.names, getattr(context.estimates.each, of)[proposals, each])
 
 
 def conditional_log_likelihood(context: Context) -> Values:

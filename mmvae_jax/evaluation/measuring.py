@@ -145,11 +145,17 @@ def mean_and_spread(runs: Sequence[Mapping[str, float]], name: str) -> tuple[flo
 
     That is the standard deviation over several, and of a single one its standard error; NaN where that is not known.
     """
-    values = np.array([metrics[name] for metrics in runs if name in metrics], np.float64)
-    if len(values) > 1:
-        return float(values.mean()), float(values.std(ddof=1))
+    values = [metrics[name] for metrics in runs if name in metrics]
     error = next((standard_error(metrics, name) for metrics in runs if name in metrics), None)
-    return float(values.sum()) if len(values) else math.nan, math.nan if error is None else error
+    return spread_of(values, error) if values else (math.nan, math.nan)
+
+
+def spread_of(values: Sequence[float], error: float | None) -> tuple[float, float]:
+    """The mean of values and their spread, as in `mean_and_spread`; `error` is the standard error of a single one."""
+    found = np.asarray(values, np.float64)
+    if len(found) > 1:
+        return float(found.mean()), float(found.std(ddof=1))
+    return float(found[0]), math.nan if error is None else error
 
 
 def without_errors(metrics: Mapping[str, float]) -> Metrics:

@@ -296,12 +296,12 @@ METRICS: dict[str, Metric] = {
         higher_is_better=False,
     ),
     "log_likelihood/marginal_by_all": Metric(
-        lambda context: measures.marginal_by_all(context, "log_prob"),
+        lambda context: measures.marginal(context, "log_prob", by_all=True),
         "Marginal log-likelihood by the posterior of all",
         "log p(x), nats",
     ),
     "log_likelihood/marginal_by_all_variance": Metric(
-        lambda context: measures.where_varied(context, lambda of: measures.marginal_by_all(of, "variance")),
+        lambda context: measures.where_varied(context, lambda of: measures.marginal(of, "variance", by_all=True)),
         "Variance of log weights of marginals by the posterior of all",
         "nats squared",
         higher_is_better=False,

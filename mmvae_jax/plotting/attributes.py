@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mmvae_jax.evaluation.measuring import arrows, by_attribute, standard_error
 from mmvae_jax.evaluation.metrics import METRICS
-from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, RULE, label_axes, legend_below, marker
 
 # Of the data, and of our classifiers: no model's.
 _FREQUENCY, _READER = "average_precision/frequency", "attributes/reader"
@@ -51,13 +51,10 @@ def attributes_figure(metrics: Mapping[str, float]) -> Figure | None:
             known = [i for i in rows if attributes[i] in frequency]
             chance = [frequency[attributes[i]] for i in known]
             (handles["frequency: chance"],) = axes.plot(chance, known, "|", color=FAINT, markersize=8, zorder=1)
-        axes.set_title(METRICS[prefix].title, fontsize=10, color=INK, loc="left", weight="bold")
-        axes.set_xlabel(METRICS[prefix].unit, fontsize=8, color=INK)
         axes.set_yticks(rows, [attribute.replace("_", " ") for attribute in attributes])
-        axes.tick_params(labelsize=8, colors=INK)
+        label_axes(axes, METRICS[prefix].title, "", METRICS[prefix].unit)
         axes.grid(color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(-0.6, len(attributes) - 0.4)
     legend_below(figure, handles, title="bars: standard errors", title_fontsize=7.5)
     return figure

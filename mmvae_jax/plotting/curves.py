@@ -11,10 +11,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mmvae_jax.evaluation.measuring import arrows, by_size, few_labels, labelled, mean_and_spread, standard_error
+from mmvae_jax.evaluation.measuring import (
+    arrows,
+    by_size,
+    few_labels,
+    labelled,
+    mean_and_spread,
+    spread_of,
+    standard_error,
+)
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.evaluation.published import Published
-from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, INK, RULE, legend_below, marker
+from mmvae_jax.plotting.style import COLOURS, DPI, FAINT, RULE, label_axes, legend_below, marker
 
 _COLUMNS = 3
 _BAND, BARS = "standard deviation over runs", "bars: standard deviation over runs, of one its standard error"
@@ -52,7 +60,7 @@ def metrics_figure(
         if lone:
             _draw_subsets(axes, everything[0], prefix)
         draw_chance(axes, prefix, everything)
-        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
+        label_axes(axes, METRICS[prefix].title, METRICS[prefix].unit, "number of input modalities")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.ticklabel_format(axis="y", useOffset=False)
     if lone or len(runs) > 1 or shapes:
@@ -77,13 +85,9 @@ def levels_figure(
     figure = Figure(figsize=(7.5, 4.2), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.subplots()
     for i, (label, curve) in enumerate(curves.items()):
-        alone = {level: (errors or {}).get((label, level), math.nan) for level in curve}
-        values = {
-            level: (np.mean(found), np.std(found, ddof=1) if len(found) > 1 else alone[level])
-            for level, found in curve.items()
-        }
+        values = {level: spread_of(found, (errors or {}).get((label, level))) for level, found in curve.items()}
         _draw_values(axes, values, label, i)
-    _label(axes, title, unit, "fraction of paired training tuples")
+    label_axes(axes, title, unit, "fraction of paired training tuples")
     axes.set_xscale("log")
     figure.legend(title=BARS, title_fontsize=7.5, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -113,7 +117,7 @@ def setting_figure(curves: Mapping[str, Mapping[float, Runs]], setting: str) -> 
             known = [value for value, runs in curve.items() if any(name in metrics for metrics in runs)]
             _draw_values(axes, {value: mean_and_spread(curve[value], name) for value in known}, label, i)
         draw_chance(axes, prefix, everything)
-        _label(axes, title, METRICS[prefix].unit, setting)
+        label_axes(axes, title, METRICS[prefix].unit, setting)
         if min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
     _legend(figure, {}, title=BARS, title_fontsize=7.5)
@@ -146,7 +150,7 @@ def single_figure(
                 _draw_published(axes, {each.metrics[prefix]: i}, i, shapes[each.source])
     axes.set_yticks(range(len(runs)), runs)
     axes.set_ylim(len(runs) - 0.5, -0.5)
-    _label(axes, METRICS[prefix].title, "", f"{METRICS[prefix].unit}\n{BARS}")
+    label_axes(axes, METRICS[prefix].title, "", f"{METRICS[prefix].unit}\n{BARS}")
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     if shapes:
         _legend(figure, shapes)
@@ -178,7 +182,7 @@ def learning_curve_figure(points: Runs, metrics: Mapping[str, float] | None = No
                 label=label,
             )
         draw_chance(axes, prefix, [metrics or {}])
-        _label(axes, METRICS[prefix].title, METRICS[prefix].unit, "epochs (bars: standard errors)")
+        label_axes(axes, METRICS[prefix].title, METRICS[prefix].unit, "epochs (bars: standard errors)")
         axes.legend(frameon=False, fontsize=7)
     return figure
 
@@ -209,7 +213,7 @@ def loss_figure(log: Sequence[Mapping[str, float | None]]) -> Figure:
         low, high = np.nanmin(later), np.nanmax(later)
         if low < high:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        _label(axes, title, "nats, training batches", "steps")
+        label_axes(axes, title, "nats, training batches", "steps")
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=7, ncols=1 + len(lines) // 8)
     return figure
@@ -288,16 +292,7 @@ def _draw_published(axes: Axes, values: Mapping[Any, float], index: int, symbol:
     axes.plot(list(values), list(values.values()), symbol, color=colour, fillstyle="none", markersize=7)
 
 
-def _label(axes: Axes, title: str, unit: str, across: str) -> None:
-    axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
-    axes.set_xlabel(across, fontsize=8, color=INK)
-    axes.set_ylabel(unit, fontsize=8, color=INK)
-    axes.tick_params(labelsize=8, colors=INK)
-    axes.grid(axis="y", color=RULE, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_values(axes: Axes, values: Mapping[float, tuple[Any, Any]], label: str, index: int) -> None:
+def _draw_values(axes: Axes, values: Mapping[float, tuple[float, float]], label: str, index: int) -> None:
     """What is across -> mean and spread, joined in order; the spread as a bar where it is known."""
     across = sorted(values)
     mean, spread = np.array([values[value] for value in across]).reshape(-1, 2).T

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from etils import epath
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -39,6 +40,23 @@ def save(figure: Figure, path: epath.PathLike, of: str = "") -> None:
     options = {"format": kind, "metadata": _UNDATED[kind]} if kind in _UNDATED else {}
     with path.open("wb") as file, rc_context({"svg.hashsalt": "mmvae_jax"}):
         figure.savefig(file, **options)
+
+
+def label_axes(axes: Axes, title: str, unit: str, across: str) -> None:
+    """Title, names of both axes, and lines across a panel.
+
+    Args:
+      axes: the panel.
+      title: above it, to the left.
+      unit: of what is upwards.
+      across: what is across.
+    """
+    axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
+    axes.set_xlabel(across, fontsize=8, color=INK)
+    axes.set_ylabel(unit, fontsize=8, color=INK)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any], **options: Any) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mmvae_jax.evaluation.measuring import arrows, by_size, few_labels, mean_and_spread, metric_of
 from mmvae_jax.evaluation.metrics import METRICS
 from mmvae_jax.plotting.curves import BARS, Runs, draw_chance
-from mmvae_jax.plotting.style import COLOURS, DPI, INK, RULE, legend_below, marker
+from mmvae_jax.plotting.style import COLOURS, DPI, RULE, label_axes, legend_below, marker
 
 _COHERENCE, _JOINT, _LIKELIHOOD = "coherence/conditional", "coherence/joint", "log_likelihood/joint"
 _COLUMNS = 3
@@ -40,14 +40,10 @@ def tradeoff_figure(curves: Mapping[str, Mapping[str, Runs]]) -> Figure | None:
         axes = figure.add_subplot(rows, columns, i + 1)
         for j, (label, points) in enumerate(curves.items()):
             _draw(axes, {point: runs for point, runs in points.items() if _known(runs, x, y)}, x, y, label, j)
-        axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
-        axes.set_xlabel(METRICS[_LIKELIHOOD].unit, fontsize=8, color=INK)
-        axes.set_ylabel(METRICS[_COHERENCE].unit, fontsize=8, color=INK)
+        label_axes(axes, title, METRICS[_COHERENCE].unit, METRICS[_LIKELIHOOD].unit)
+        axes.grid(axis="x", color=RULE, linewidth=0.8)
         axes.margins(0.12)
         draw_chance(axes, metric_of(y) or "", everything)
-        axes.tick_params(labelsize=8, colors=INK)
-        axes.grid(color=RULE, linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
     handles = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }

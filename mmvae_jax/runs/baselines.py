@@ -14,6 +14,7 @@ from mmvae_jax.baselines import BASELINES, BaselineSettings, accuracy
 from mmvae_jax.data.batching import Dataset, take
 from mmvae_jax.errors import UserError, check_choice
 from mmvae_jax.evaluation.comparison import SPREAD, markdown_table
+from mmvae_jax.evaluation.measuring import spread_of
 from mmvae_jax.networks.foreign import as_linen
 from mmvae_jax.plotting.curves import levels_figure
 from mmvae_jax.plotting.style import save
@@ -176,8 +177,8 @@ def _table(curves: Curves, errors: Mapping[tuple[str, float], float]) -> str:
         values = curves[label].get(level)
         if values is None:
             return "-"
-        spread = np.std(values, ddof=1) if len(values) > 1 else errors.get((label, level))
-        return f"{np.mean(values):.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+        mean, spread = spread_of(values, errors.get((label, level)))
+        return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
 
     rows = [[label, *(cell(label, level) for level in levels)] for label in curves]
     return markdown_table([["paired", *(f"{100 * level:g} %" for level in levels)], *rows])

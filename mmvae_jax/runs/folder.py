@@ -176,27 +176,34 @@ def read_metrics(folder: epath.PathLike) -> dict[str, float] | None:
     return metrics
 
 
-def check_config(folder: epath.PathLike, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
+def check_config(
+    folder: epath.PathLike,
+    config: Mapping[str, Any],
+    ignore: Sequence[str] = (),
+    remedy: str = "use another --out or --fresh",
+) -> None:
     """Refuses to go on with a run of another configuration; a folder without `config.json` and checkpoints passes.
 
     Args:
       folder: the run's folder.
       config: this run's configuration, nested mappings allowed.
       ignore: fields that may differ, as dotted paths; a path covers everything below it.
+      remedy: what a refusal tells to do.
+
     Raises:
       UserError: names every differing field with both values; or there are checkpoints and no `config.json`.
     """
     saved = read_config(folder)
     if saved is None:
         if has_checkpoints(folder):
-            raise UserError(f"{folder} has checkpoints and no {CONFIG_FILE}, of what: use another --out or --fresh")
+            raise UserError(f"{folder} has checkpoints and no {CONFIG_FILE}, of what: {remedy}")
         return
     old, new = flat_settings(saved), _as_saved(config)
     differing = _differing(old, new, ignore)
     if differing:
         raise UserError(
             f"checkpoint in {folder} was made with {_listed(old, differing)}, "
-            f"this run has {_listed(new, differing)}: use another --out or --fresh"
+            f"this run has {_listed(new, differing)}: {remedy}"
         )
 
 

@@ -190,15 +190,10 @@ def run(experiment: Experiment[Own], config: Config[Own], command: str) -> None:
         hosts.wait_for_all("ended")
 
 
-def check_folder(folder: epath.PathLike, config: Config) -> None:
-    """Refuses the folder of a run with other settings, as far as they are known before its data are read.
-
-    Raises:
-      UserError: names them; or `config.json` cannot be read.
-    """
-    if read_config(folder) is not None:
-        unknown = ("dataset", "training.anneal_steps")
-        check_config(folder, to_record(config), (*_FREE, *_FREE_WITHOUT_SCHEDULE, *unknown))
+def check_folder(folder: epath.PathLike, config: Config, remedy: str) -> None:
+    """`check_config` of the settings that are known before data are read."""
+    unknown = ("dataset", "training.anneal_steps")
+    check_config(folder, to_record(config), (*_FREE, *_FREE_WITHOUT_SCHEDULE, *unknown), remedy)
 
 
 def finished(folder: epath.PathLike, config: Config) -> bool:
@@ -208,9 +203,10 @@ def finished(folder: epath.PathLike, config: Config) -> bool:
       UserError: its `config.json` or `metrics.json` cannot be read.
     """
     folder = epath.Path(folder)
+    if not has_results(folder) or (config.curve and not (folder / CURVE_FILE).exists()):
+        return False
     kind = config.figure_format
-    drawn = kind == "png" or any((folder / "figures").glob(f"*.{kind}"))
-    if not has_results(folder) or not drawn or (config.curve and not (folder / CURVE_FILE).exists()):
+    if kind != "png" and not any((folder / "figures").glob(f"*.{kind}")):
         return False
     metrics = read_metrics(folder) or {}
     steps, epochs = (metrics.get(f"train/{unit}", 0) for unit in ("steps", "epochs"))

@@ -204,13 +204,11 @@ def _called(flag: str, value: str) -> str:
 def _check_run(folder: Path, config: Config) -> None:
     """Refuses runs of other settings before any is started; of a damaged folder its own run says what is wrong."""
     try:
-        read_config(folder)
+        saved = read_config(folder)
     except UserError:
         return
-    try:
-        check_folder(folder, config)
-    except UserError as error:
-        raise UserError(str(error).replace("another --out or --fresh", "another --out for this sweep")) from None
+    if saved is not None:
+        check_folder(folder, config, "use another --out for this sweep")
 
 
 def _done(folder: Path, config: Config) -> bool:
