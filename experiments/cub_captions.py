@@ -35,6 +35,7 @@ from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.sentences import SentenceDecoder, SentenceEncoder
+from mmvae_jax.objectives import Options
 from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.training import Training
 
@@ -117,10 +118,11 @@ _PAPER = Config(
         hidden=256,
         word_widths=(32, 64, 128, 256, 512),
         embedding=128,
+        caption_weight=64.0,  # 2,048 features to 32 words, as Shi et al. weigh them
     ),
     epochs=200,
     architecture=Model((), latent_dim=64),
-    training=Training(steps=0, batch_size=64, learning_rate=1e-4),
+    training=Training(steps=0, batch_size=64, learning_rate=1e-4, options=Options(importance_samples=50)),
     evaluation=EvaluationSettings(joint_samples=1000, classifier=ClassifierSettings(steps=3000)),
 )
 

@@ -145,7 +145,7 @@ EXPERIMENT = Experiment(
             epochs=150,
             architecture=Model((), latent_dim=20),
             training=Training(steps=0, batch_size=256, learning_rate=1e-3, beta=5.0),
-            evaluation=EvaluationSettings(classifier=ClassifierSettings(steps=3000)),
+            evaluation=EvaluationSettings(log_likelihood_examples=None, classifier=ClassifierSettings(steps=3000)),
         ),
     },
     load=load,

@@ -58,7 +58,7 @@ def modalities(config: Config[PolyMNIST], dataset: Dataset) -> tuple[Modality, .
     )
 
 
-_MOPOE = "300 epochs, batch 256, Adam 5e-4 as released, beta 2.5, latent 512; coherence read off its figure"
+_MOPOE = "300 epochs, batch 256, Adam 1e-3 (5e-4 as released), beta 2.5, latent 512; coherence read off its figure"
 _MVTCAE = "300 epochs, batch 256, Adam 1e-3, beta 2.5, latent 512, five seeds; read off its figures"
 _PLUS = "K 1, latent 32 + 32, beta 2.5, 150 epochs, batch 32, AMSGrad; mean over all that is given"
 _TOOLKIT = "its own code and settings after the papers'"

@@ -38,7 +38,7 @@ _SHI = {"posterior": "laplace", "prior": "learned_scale"}
 _WITHOUT_PRIOR = {"prior_expert": "none"}
 
 MODELS: dict[str, ModelRow] = {
-    "poe": ModelRow("poe", "elbo", "Wu & Goodman 2018, as compared by Sutter et al. 2021"),
+    "poe": ModelRow("poe", "elbo", "Wu & Goodman 2018, without unimodal terms"),
     "moe": ModelRow("moe", "elbo", "Shi et al. 2019, as compared by Sutter et al. 2021"),
     "mopoe": ModelRow("mopoe", "elbo", "Sutter et al. 2021"),
     "mopoe_powerset": ModelRow("mopoe", "powerset_elbo", "Sutter et al. 2021, Eq. 5"),
