@@ -35,7 +35,6 @@ from mmvae_jax.model import Model
 from mmvae_jax.networks.conv import ConvDecoder, ConvEncoder
 from mmvae_jax.networks.mlp import MLPDecoder, MLPEncoder
 from mmvae_jax.networks.sentences import SentenceDecoder, SentenceEncoder
-from mmvae_jax.objectives import Options
 from mmvae_jax.runs import Config, Experiment, main
 from mmvae_jax.training import Training
 
@@ -122,7 +121,7 @@ _PAPER = Config(
     ),
     epochs=200,
     architecture=Model((), latent_dim=64),
-    training=Training(steps=0, batch_size=64, learning_rate=1e-4, options=Options(importance_samples=50)),
+    training=Training(steps=0, batch_size=64, learning_rate=1e-4),
     evaluation=EvaluationSettings(joint_samples=1000, classifier=ClassifierSettings(steps=3000)),
 )
 

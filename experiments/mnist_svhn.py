@@ -96,7 +96,7 @@ _PAPER = Config(
     MNISTSVHN(),
     epochs=50,
     architecture=Model((), latent_dim=20),
-    training=Training(steps=0, batch_size=128, learning_rate=1e-3, options=Options(importance_samples=30)),
+    training=Training(steps=0, batch_size=128, learning_rate=1e-3),
     evaluation=EvaluationSettings(
         log_likelihood_samples=1000, log_likelihood_examples=2000, classifier=ClassifierSettings(steps=3000)
     ),
@@ -118,7 +118,7 @@ EXPERIMENT = Experiment(
             own=MNISTSVHN(scale=0.1),
             epochs=30,
             architecture=Model((), latent_dim=20, fusion="moe", posterior="laplace", prior="learned_scale"),
-            training=replace(_PAPER.training, objective="dreg_loose"),
+            training=replace(_PAPER.training, objective="dreg_loose", options=Options(importance_samples=30)),
         ),
     },
     load=load,
